@@ -1,0 +1,46 @@
+/**
+ * The build proxy: the mTLS HTTP/2 front of BuildKit. Bytes pass through with flow control and without a
+ * size cap. What it adds is a splice on the wire: the scope's record as a cache import. What it takes out
+ * is our own line about that import in the progress. Beside each build it runs a shadow build that exports
+ * the cache once the client has its answer, and it watches the steps for the report.
+ */
+import type { Logger } from '../../../core/log.ts'
+import type { Scope } from '../../../core/scope.ts'
+import type { SolveReport } from '../../../proto/generated/hearth/v1/build.ts'
+import type { Scheduler } from '../../scheduler/index.ts'
+import type { DaemonPool } from '../daemon/index.ts'
+import type { Records } from '../records/index.ts'
+import type { Registry } from '../registry/index.ts'
+
+export interface BuildProxy extends AsyncDisposable {
+  /** Where clients reach it. */
+  readonly host: string
+  readonly port: number
+}
+
+export interface BuildProxyDeps {
+  daemons: DaemonPool
+  registry: Registry
+  records: Records
+  scheduler: Scheduler
+  /** Called whenever more is known about a solve; the same ref again replaces what was said before. */
+  report: (build: ReportedBuild, solve: SolveReport) => void
+  log: Logger
+}
+
+export interface ReportedBuild {
+  buildId: string
+  scope: Scope
+}
+
+export interface BuildProxyOptions {
+  host: string
+  /** 0: any free port. */
+  port: number
+  /** Called per connection, so that a renewed certificate counts at once. */
+  credentials: () => { certificatePem: string; privateKeyPem: string; caPem: string }
+  /** Host name under which daemons know the loopback registry, with its port. */
+  registryHost: string
+}
+
+export { createBuildProxy } from './build-proxy.ts'

@@ -1,0 +1,61 @@
+/**
+ * The loopback registry: how BuildKit reads and writes the cache store. An OCI distribution endpoint
+ * (https://github.com/opencontainers/distribution-spec/blob/main/spec.md) whose repository paths begin
+ * with a capability, so that whoever can name a repository may use it and nobody else learns it exists:
+ * everything unknown or expired is a 404, never a 401, because BuildKit would ask the client to log in.
+ */
+import type { Digest } from '../../../core/digest.ts'
+import type { Logger } from '../../../core/log.ts'
+import type { Scope } from '../../../core/scope.ts'
+import type { CacheStore } from '../../cache-store/index.ts'
+
+export interface Registry extends AsyncDisposable {
+  /** The port on 127.0.0.1. */
+  readonly port: number
+  grant(request: GrantRequest): Grant
+}
+
+export interface RegistryDeps {
+  store: CacheStore
+  log: Logger
+  /**
+   * Where BuildKit of this scope would keep this blob, if it has made it already: such a blob is taken over
+   * by a verified hard link instead of an upload. Undefined when the scope has no running BuildKit.
+   */
+  contentFile: (scope: Scope, digest: Digest) => string | undefined
+}
+
+export interface GrantRequest {
+  scope: Scope
+  right: 'read' | 'write'
+  /** From now. The grant ends then, or when it is disposed. */
+  lifetimeMs: number
+  /** Extra documents that exist for this grant alone: the composed record. */
+  documents?: readonly GrantDocument[]
+}
+
+export interface GrantDocument {
+  digest: Digest
+  mediaType: string
+  bytes: Uint8Array
+  /** When it is a manifest: the tag it is found by. */
+  tag?: string
+}
+
+/** One capability: what it allows, and what was done with it. */
+export interface Grant extends Disposable {
+  /** First component of the repository path: unguessable, lower-case hex. */
+  readonly capability: string
+  readonly scope: Scope
+  readonly right: 'read' | 'write'
+  /** Bytes of blobs sent to BuildKit, and taken from it by upload or by link. */
+  readonly bytesRead: number
+  readonly bytesUploaded: number
+  readonly bytesLinked: number
+  /** Blobs asked for that could not be delivered in full. Not empty: the build that imported them is in doubt. */
+  readonly undeliverable: ReadonlySet<Digest>
+  /** Manifests pushed under this grant, by tag. */
+  readonly pushed: ReadonlyMap<string, { digest: Digest; mediaType: string }>
+}
+
+export { createRegistry } from './registry.ts'

@@ -1,0 +1,116 @@
+/**
+ * The cache store: blobs named by their digest, each owned by the scopes that have proved to hold its bytes.
+ *
+ * Promises:
+ * - A blob is visible only when its bytes hashed to its digest and are on disk (fsync, then rename).
+ * - A scope sees a blob only after that scope wrote, adopted or mounted it from a scope it may read.
+ * - What is pinned is never evicted. Nothing torn is ever served: `open` reads a file that cannot change.
+ * - Killed at any byte, the next start repairs itself.
+ *
+ * Bytes are streamed, never held whole in memory.
+ */
+import type { Readable } from 'node:stream'
+import type { Digest } from '../../core/digest.ts'
+import type { Scope, ScopeId } from '../../core/scope.ts'
+
+export interface CacheStore extends AsyncDisposable {
+  /** Undefined is a miss: absent, or not this scope's. */
+  stat(scope: Scope, digest: Digest): BlobInfo | undefined
+
+  /**
+   * Opens a blob, or undefined on a miss. A reader keeps its bytes even if the blob is evicted meanwhile.
+   * @param options.start first byte, from 0; `end` last byte, inclusive. Both must lie inside the blob.
+   */
+  open(
+    scope: Scope,
+    digest: Digest,
+    options: { start?: number; end?: number; signal: AbortSignal },
+  ): Promise<Readable | undefined>
+
+  /** Starts a blob of yet unknown length. Dispose without `commit` throws its bytes away. */
+  createWriter(scope: Scope): Promise<BlobWriter>
+
+  /**
+   * Takes over a complete file by a hard link, after hashing it off the event loop. Never a copy: on
+   * another file system the outcome says so and the caller sends the bytes through a writer instead.
+   */
+  adopt(
+    scope: Scope,
+    digest: Digest,
+    file: string,
+    options: { signal: AbortSignal },
+  ): Promise<AdoptOutcome>
+
+  /** Makes a blob of one scope visible in another; the caller has checked that `to` may read `from`. */
+  share(from: Scope, to: Scope, digest: Digest): Promise<BlobInfo | undefined>
+
+  /**
+   * Pins those of the digests that this scope holds, in one step: none of `held` can vanish until disposal.
+   * Pins live in memory and end with the process.
+   */
+  pin(scope: Scope, digests: Iterable<Digest>): Pin
+
+  /** Forgets the scope's ownership and unlinks what nobody else owns or pins. */
+  remove(scope: Scope, digest: Digest): Promise<void>
+
+  /** Removes everything of a scope. Returns the bytes freed on disk. */
+  reset(scope: Scope): Promise<{ bytesFreed: number }>
+
+  usage(): StoreUsage
+
+  /** Applies the policies now (it also runs by itself after writes). Returns what went. */
+  evict(): Promise<{ blobs: number; bytesFreed: number }>
+
+  /** Policies by project, from the coordinator; absent projects have the default. */
+  setPolicies(policies: ReadonlyMap<string, EvictionPolicy>): void
+
+  /** Reads everything back; what does not hash to its digest is removed and reported. */
+  verify(options: { project?: string; signal: AbortSignal }): AsyncIterable<VerifyEvent>
+}
+
+export interface BlobInfo {
+  readonly digest: Digest
+  readonly size: number
+}
+
+export interface BlobWriter extends AsyncDisposable {
+  /** Bytes accepted so far. */
+  readonly size: number
+  /** Resolves when the bytes are handed to the file system: the caller's back-pressure. */
+  write(bytes: Uint8Array): Promise<void>
+  /**
+   * Hashes, syncs and publishes.
+   * @throws HearthError `corrupt` when the bytes do not hash to the digest; `exhausted` when the disk is full.
+   */
+  commit(digest: Digest): Promise<BlobInfo>
+}
+
+export type AdoptOutcome =
+  | { type: 'adopted'; size: number }
+  | { type: 'already held'; size: number }
+  | { type: 'refused'; reason: 'no such file' | 'other file system' | 'content does not match' }
+
+export interface Pin extends Disposable {
+  readonly held: ReadonlyMap<Digest, BlobInfo>
+  /** Adds digests to the same pin; returns those that are held. */
+  add(digests: Iterable<Digest>): BlobInfo[]
+}
+
+export interface EvictionPolicy {
+  readonly bytesMax: number
+  readonly daysMax: number
+}
+
+export interface StoreUsage {
+  /** On disk, each blob once. */
+  readonly bytes: number
+  readonly blobs: number
+  readonly scopes: ReadonlyMap<ScopeId, { blobs: number; bytes: number; lastUsedAtMs: number }>
+}
+
+export type VerifyEvent =
+  | { type: 'progress'; blobsDone: number; blobsTotal: number; bytesDone: number }
+  | { type: 'finding'; digest: Digest; problem: string; remedy: string }
+  | { type: 'summary'; blobs: number; bytes: number; findings: number }
+
+export { type CacheStoreOptions, openCacheStore } from './store.ts'
