@@ -1,0 +1,104 @@
+/** The listener: TLS with a client certificate of the coordinator's authority, then HTTP/2. */
+import { performServerHandshake, type ServerHttp2Session } from 'node:http2'
+import type { AddressInfo } from 'node:net'
+import { createServer, type TLSSocket } from 'node:tls'
+import { describeError, toHearthError } from '../../../core/errors.ts'
+import { identityOfCertificate } from '../../../core/identity.ts'
+import { type ClientConnection, serveConnection } from './client-connection.ts'
+import type { BuildProxy, BuildProxyDeps, BuildProxyOptions } from './index.ts'
+import { connectionWindowBytes, streamWindowBytes } from './upstream.ts'
+
+/** A client that has not finished its TLS handshake by then is dropped. */
+const handshakeMs = 10_000
+
+/** @throws HearthError `environment` when the address cannot be listened on. */
+export async function createBuildProxy(
+  deps: BuildProxyDeps,
+  options: BuildProxyOptions,
+): Promise<BuildProxy> {
+  const connections = new Set<ClientConnection>()
+  const background = new Set<Promise<void>>()
+
+  // buildx's remote driver offers no ALPN protocol over mutual TLS, so HTTP/2 is taken for granted
+  // instead of negotiated.
+  const server = createServer({
+    minVersion: 'TLSv1.3',
+    requestCert: true,
+    rejectUnauthorized: true,
+    handshakeTimeout: handshakeMs,
+    ALPNProtocols: ['h2'],
+    ...secureContextOf(options),
+  })
+  server.on('secureConnection', (socket: TLSSocket) => {
+    socket.on('error', () => {}) // 'close' follows.
+    try {
+      accept(socket)
+    } catch (error) {
+      deps.log.warn({ reason: describeError(error) }, 'a client was refused')
+      socket.destroy()
+    }
+  })
+  server.on('tlsClientError', (error) => {
+    deps.log.debug({ reason: error.message }, 'a TLS handshake failed')
+  })
+  // A renewed certificate counts from the next connection on.
+  const renewal = setInterval(
+    () => server.setSecureContext(secureContextOf(options)),
+    credentialsRefreshMs,
+  ).unref()
+
+  function accept(socket: TLSSocket): void {
+    const identity = identityOfCertificate(socket.getPeerCertificate().subjectaltname)
+    if (identity.type !== 'client') {
+      socket.destroy()
+      return
+    }
+    const session: ServerHttp2Session = performServerHandshake(socket, {
+      settings: { initialWindowSize: streamWindowBytes, maxConcurrentStreams: streamsMax },
+    })
+    session.setLocalWindowSize(connectionWindowBytes)
+    const connection = serveConnection(deps, session, socket, {
+      scope: identity.scope,
+      buildId: identity.buildId,
+      registryHost: options.registryHost,
+      background: (work) => {
+        background.add(work)
+        work.finally(() => background.delete(work))
+      },
+    })
+    connections.add(connection)
+    session.on('close', () => connections.delete(connection))
+  }
+
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error) =>
+      reject(toHearthError(error, `listen on ${options.host}:${options.port}`)),
+    )
+    server.listen(options.port, options.host, resolve)
+  })
+  const { port } = server.address() as AddressInfo
+  return {
+    host: options.host,
+    port,
+    async [Symbol.asyncDispose]() {
+      clearInterval(renewal)
+      const closed = new Promise((resolve) => server.close(resolve))
+      for (const connection of connections) connection.close()
+      await Promise.allSettled([closed, ...background])
+    },
+  }
+}
+
+/** gRPC clients open a handful of streams per build; a bake of a hundred targets a few hundred. */
+const streamsMax = 2_000
+
+const credentialsRefreshMs = 60_000
+
+function secureContextOf({ credentials }: BuildProxyOptions): {
+  cert: string
+  key: string
+  ca: string
+} {
+  const { certificatePem, privateKeyPem, caPem } = credentials()
+  return { cert: certificatePem, key: privateKeyPem, ca: caPem }
+}

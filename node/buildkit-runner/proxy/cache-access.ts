@@ -1,0 +1,66 @@
+/** What one solve may read from the scope's cache and where it leaves its own: a record and two grants. */
+
+import type { Digest } from '../../../core/digest.ts'
+import { buildCertificateMs } from '../../../core/limits.ts'
+import type { Scope } from '../../../core/scope.ts'
+import type { SolveRequest } from '../../../proto/generated/buildkit/control.ts'
+import { type Records, recordTag } from '../records/index.ts'
+import type { Registry } from '../registry/index.ts'
+import { type CacheEntry, imageCompressionOf } from './solve-edits.ts'
+
+/** Disposal unpins the record and ends the grants. */
+export interface CacheAccess extends Disposable {
+  /** Undefined when the scope has no record yet. */
+  readonly importFrom: CacheEntry | undefined
+  readonly exportTo: CacheEntry
+  /** Blobs that the record promised and that could not be delivered. */
+  readonly undeliverable: ReadonlySet<Digest>
+  /** Bytes moved so far. */
+  readonly bytes: { read: number; kept: number; linked: number }
+  /** The record that the shadow build has exported. */
+  exported(): Digest | undefined
+}
+
+export function openCacheAccess(
+  deps: { registry: Registry; records: Records },
+  request: SolveRequest,
+  options: { scope: Scope; registryHost: string },
+): CacheAccess {
+  const { scope, registryHost } = options
+  using stack = new DisposableStack()
+  const grant = { scope, lifetimeMs: buildCertificateMs }
+  const record = stack.use(deps.records.compose(scope))
+  const reading =
+    record.layers === 0
+      ? undefined
+      : stack.use(deps.registry.grant({ ...grant, right: 'read', documents: record.documents }))
+  const writing = stack.use(deps.registry.grant({ ...grant, right: 'write' }))
+  const held = stack.move()
+  const refOf = (capability: string): string => `${registryHost}/${capability}/cache:${recordTag}`
+  return {
+    importFrom:
+      reading === undefined
+        ? undefined
+        : { type: 'registry', attributes: { ref: refOf(reading.capability) } },
+    exportTo: {
+      type: 'registry',
+      attributes: {
+        ...imageCompressionOf(request),
+        ref: refOf(writing.capability),
+        mode: 'max',
+        'oci-mediatypes': 'true',
+        'image-manifest': 'true',
+      },
+    },
+    undeliverable: reading?.undeliverable ?? new Set(),
+    get bytes() {
+      return {
+        read: reading?.bytesRead ?? 0,
+        kept: writing.bytesUploaded + writing.bytesLinked,
+        linked: writing.bytesLinked,
+      }
+    },
+    exported: () => writing.pushed.get(recordTag)?.digest,
+    [Symbol.dispose]: () => held.dispose(),
+  }
+}

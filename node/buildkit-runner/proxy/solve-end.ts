@@ -1,0 +1,119 @@
+/**
+ * What a solve leaves behind once the client has its answer: the cache that its shadow exports becomes a
+ * fragment of the scope's record, and the steps become the report.
+ */
+import { setTimeout as delay } from 'node:timers/promises'
+import { status as grpcStatus } from '@grpc/grpc-js'
+import { describeError, HearthError, toHearthError } from '../../../core/errors.ts'
+import type { Logger } from '../../../core/log.ts'
+import type { Scope } from '../../../core/scope.ts'
+import type { SolveReport } from '../../../proto/generated/hearth/v1/build.ts'
+import type { Records } from '../records/index.ts'
+import type { CacheAccess } from './cache-access.ts'
+import type { SolveJob } from './solve-job.ts'
+import { BuildOutcome, KeepOutcome, makeReport } from './solve-report.ts'
+import type { StepWatch } from './step-watch.ts'
+import type { Reply } from './upstream.ts'
+
+export interface SolveEnd {
+  readonly ref: string
+  readonly startedAtMs: number
+  /** BuildKit's answer, or what came instead of one. */
+  readonly answer: { reply: Reply } | { error: unknown }
+  readonly clientBytes: { in: number; out: number }
+}
+
+/** Status events trail the answer by milliseconds; a report does not wait longer for the last of them. */
+const lastProgressMs = 1_000
+
+/**
+ * Reports the solve at once, and again when its cache is kept or lost.
+ * Resolves when nothing is left to do; never rejects.
+ */
+export async function endSolve(
+  deps: {
+    job: SolveJob
+    cache: CacheAccess
+    watch: StepWatch
+    records: Records
+    report: (solve: SolveReport) => void
+    log: Logger
+  },
+  end: SolveEnd,
+  scope: Scope,
+): Promise<void> {
+  const { job, cache, watch, log } = deps
+  const endedAtMs = Date.now()
+  const outcome = outcomeOf(end.answer)
+  const succeeded = outcome === BuildOutcome.BUILD_OUTCOME_SUCCEEDED
+  const tell = (keep: KeepOutcome, keepReason: string): void => {
+    const { read, kept, linked } = cache.bytes
+    deps.report(
+      makeReport({
+        ref: end.ref,
+        startedAtMs: end.startedAtMs,
+        endedAtMs,
+        outcome,
+        error: errorOf(end.answer),
+        operations: job.mirror.operations,
+        vertices: watch.vertices,
+        cacheBytesRead: read,
+        cacheBytesKept: kept,
+        cacheBytesLinked: linked,
+        clientBytesIn: end.clientBytes.in,
+        clientBytesOut: end.clientBytes.out,
+        keep,
+        keepReason,
+        replayed: job.replayed,
+      }),
+    )
+  }
+  try {
+    if (!succeeded) job.mirror.cancel()
+    const keep = succeeded ? keepCache(deps, scope) : undefined
+    await Promise.race([watch.ended(), delay(lastProgressMs, undefined, { ref: false })])
+    // A question to a frontend, or a probe: nothing was built and there is nothing to tell.
+    if (succeeded && job.mirror.operations.length === 0) return
+    const { KEEP_OUTCOME_NOTHING, KEEP_OUTCOME_PENDING } = KeepOutcome
+    tell(succeeded ? KEEP_OUTCOME_PENDING : KEEP_OUTCOME_NOTHING, '')
+    if (keep !== undefined) tell(...(await keep))
+  } catch (error) {
+    log.error({ error }, 'the end of a solve could not be recorded')
+  }
+}
+
+/** Never rejects: the client's build has succeeded and stays so. */
+async function keepCache(
+  deps: { job: SolveJob; cache: CacheAccess; records: Records; log: Logger },
+  scope: Scope,
+): Promise<[KeepOutcome, string]> {
+  try {
+    const outcome = await deps.job.mirror.finish()
+    if (outcome.type === 'nothing to export') return [KeepOutcome.KEEP_OUTCOME_NOTHING, '']
+    if (outcome.type === 'failed') throw new HearthError('unavailable', outcome.reason)
+    const exported = deps.cache.exported()
+    if (exported === undefined) return [KeepOutcome.KEEP_OUTCOME_NOTHING, 'no layer to export']
+    await deps.records.keep(scope, exported)
+    return [KeepOutcome.KEEP_OUTCOME_KEPT, '']
+  } catch (error) {
+    const reason = describeError(toHearthError(error))
+    deps.log.warn({ reason }, 'the cache of a build is lost; the build itself is not affected')
+    return [KeepOutcome.KEEP_OUTCOME_LOST, reason]
+  }
+}
+
+function outcomeOf(answer: SolveEnd['answer']): BuildOutcome {
+  if ('error' in answer) {
+    return toHearthError(answer.error).code === 'cancelled'
+      ? BuildOutcome.BUILD_OUTCOME_CANCELLED
+      : BuildOutcome.BUILD_OUTCOME_LOST
+  }
+  if (answer.reply.status === grpcStatus.OK) return BuildOutcome.BUILD_OUTCOME_SUCCEEDED
+  return answer.reply.status === grpcStatus.CANCELLED
+    ? BuildOutcome.BUILD_OUTCOME_CANCELLED
+    : BuildOutcome.BUILD_OUTCOME_FAILED
+}
+
+function errorOf(answer: SolveEnd['answer']): string {
+  return 'error' in answer ? describeError(answer.error) : answer.reply.statusMessage
+}

@@ -1,0 +1,93 @@
+/** What is told about a solve: its steps, joined from the build graph and the progress. */
+import type { Operation } from '../../../plan/operations.ts'
+import {
+  BuildOutcome,
+  KeepOutcome,
+  SolveReport,
+  Step,
+  StepOutcome,
+} from '../../../proto/generated/hearth/v1/build.ts'
+import type { VertexProgress } from './step-watch.ts'
+
+export interface SolveFacts {
+  ref: string
+  startedAtMs: number
+  endedAtMs: number
+  outcome: BuildOutcome
+  error: string
+  operations: readonly Operation[]
+  vertices: ReadonlyMap<string, VertexProgress>
+  cacheBytesRead: number
+  cacheBytesKept: number
+  cacheBytesLinked: number
+  clientBytesIn: number
+  clientBytesOut: number
+  keep: KeepOutcome
+  keepReason: string
+  replayed: boolean
+}
+
+export function makeReport(facts: SolveFacts): SolveReport {
+  const steps = uniqueSteps(facts.operations).map((operation) =>
+    stepOf(operation, facts.vertices.get(operation.vertexDigest), facts.outcome),
+  )
+  return SolveReport.fromPartial({
+    ...facts,
+    startedAt: new Date(facts.startedAtMs),
+    durationMs: Math.max(0, Math.round(facts.endedAtMs - facts.startedAtMs)),
+    steps,
+  })
+}
+
+/** Platforms and targets of one solve share operations: each counts once. */
+function uniqueSteps(operations: readonly Operation[]): Operation[] {
+  const byVertex = new Map(operations.map((operation) => [operation.vertexDigest, operation]))
+  return [...byVertex.values()].filter((operation) => operation.isStep)
+}
+
+function stepOf(
+  operation: Operation,
+  progress: VertexProgress | undefined,
+  outcome: BuildOutcome,
+): Step {
+  const durationMs =
+    progress?.startedMs === undefined || progress.completedMs === undefined
+      ? 0
+      : Math.max(0, progress.completedMs - progress.startedMs)
+  const stepOutcome = outcomeOf(progress, outcome)
+  return Step.fromPartial({
+    name: operation.name || progress?.name || operation.kind,
+    operationDigest: operation.operationDigest,
+    dockerfile: operation.source?.file ?? '',
+    firstLine: operation.source?.firstLine ?? 0,
+    lastLine: operation.source?.lastLine ?? 0,
+    outcome: stepOutcome,
+    durationMs,
+    error: progress?.error ?? '',
+    platform: operation.platform,
+  })
+}
+
+function outcomeOf(progress: VertexProgress | undefined, outcome: BuildOutcome): StepOutcome {
+  if (progress?.cached) return StepOutcome.STEP_OUTCOME_REUSED
+  if (progress?.error) {
+    return outcome === BuildOutcome.BUILD_OUTCOME_CANCELLED
+      ? StepOutcome.STEP_OUTCOME_CANCELLED
+      : StepOutcome.STEP_OUTCOME_FAILED
+  }
+  if (progress?.completedMs !== undefined) return StepOutcome.STEP_OUTCOME_RAN
+  if (outcome === BuildOutcome.BUILD_OUTCOME_SUCCEEDED) {
+    // Never evaluated because a later step's result was there already.
+    return StepOutcome.STEP_OUTCOME_REUSED
+  }
+  return progress?.startedMs === undefined
+    ? StepOutcome.STEP_OUTCOME_NOT_REACHED
+    : StepOutcome.STEP_OUTCOME_CANCELLED
+}
+
+/** True when a step really ran: then there is something new to keep. */
+export function ranSomething(report: SolveReport): boolean {
+  return report.steps.some((step) => step.outcome === StepOutcome.STEP_OUTCOME_RAN)
+}
+
+export { BuildOutcome, KeepOutcome }

@@ -1,0 +1,132 @@
+/**
+ * Watches the progress of one solve through a status stream of its own, so that the report does not
+ * depend on what the client asks for.
+ */
+
+import { grpcMessageBytesMax } from '../../../core/limits.ts'
+import { StatusRequest, StatusResponse } from '../../../proto/generated/buildkit/control.ts'
+import { createFrameReader, frameMessage } from '../../../proto/wire.ts'
+import { controlStatus } from './paths.ts'
+import type { Upstream } from './upstream.ts'
+
+/** What BuildKit has said about one vertex. */
+export interface VertexProgress {
+  readonly digest: string
+  name: string
+  startedMs: number | undefined
+  completedMs: number | undefined
+  /**
+   * True when any event said so: a result that an import offers is first cached, and then, while its
+   * bytes are pulled, no longer said to be.
+   */
+  cached: boolean
+  error: string
+}
+
+export interface StepWatch {
+  /** Watches this reference too; what it says joins what is known. */
+  follow(ref: string): void
+  readonly vertices: ReadonlyMap<string, VertexProgress>
+  /** Resolves when one of these vertices has started to run, or when the streams have ended. */
+  started(digests: ReadonlySet<string>): Promise<void>
+  /** Resolves when all followed streams have ended. */
+  ended(): Promise<void>
+}
+
+export function createStepWatch(upstream: Upstream): StepWatch {
+  const vertices = new Map<string, VertexProgress>()
+  const waiting = new Set<() => void>()
+  let open = 0
+  const wake = (): void => {
+    for (const check of waiting) check()
+  }
+  const until = (condition: () => boolean): Promise<void> =>
+    new Promise((resolve) => {
+      const check = (): void => {
+        if (!condition() && open > 0) return
+        waiting.delete(check)
+        resolve()
+      }
+      waiting.add(check)
+      check()
+    })
+  return {
+    vertices,
+    follow(ref) {
+      open += 1
+      void readStatus(upstream, ref, (response) => {
+        for (const vertex of response.vertexes) record(vertices, vertex)
+        if (response.vertexes.length > 0) wake()
+      }).finally(() => {
+        open -= 1
+        wake()
+      })
+    },
+    started: (digests) =>
+      until(() => [...digests].some((digest) => vertices.get(digest)?.startedMs !== undefined)),
+    ended: () => until(() => false),
+  }
+}
+
+function record(
+  vertices: Map<string, VertexProgress>,
+  event: StatusResponse['vertexes'][number],
+): void {
+  let vertex = vertices.get(event.digest)
+  if (vertex === undefined) {
+    vertex = {
+      digest: event.digest,
+      name: event.name,
+      startedMs: undefined,
+      completedMs: undefined,
+      cached: false,
+      error: '',
+    }
+    vertices.set(event.digest, vertex)
+  }
+  if (event.name !== '') vertex.name = event.name
+  // A vertex may start more than once (its cache key, then its run): the whole span counts.
+  const startedMs = event.started?.getTime()
+  vertex.startedMs = minimum(vertex.startedMs, startedMs)
+  vertex.completedMs = event.completed?.getTime() ?? vertex.completedMs
+  vertex.cached ||= event.cached
+  if (event.error !== '') vertex.error = event.error
+}
+
+function minimum(left: number | undefined, right: number | undefined): number | undefined {
+  if (left === undefined || right === undefined) return left ?? right
+  return Math.min(left, right)
+}
+
+/** Never rejects: progress that cannot be read leaves the report poorer, not the build. */
+function readStatus(
+  upstream: Upstream,
+  ref: string,
+  onResponse: (response: StatusResponse) => void,
+): Promise<void> {
+  return new Promise((resolve) => {
+    let stream: ReturnType<Upstream['open']>
+    try {
+      stream = upstream.open({
+        ':method': 'POST',
+        ':path': controlStatus,
+        'content-type': 'application/grpc',
+        te: 'trailers',
+      })
+    } catch {
+      resolve()
+      return
+    }
+    const read = createFrameReader(grpcMessageBytesMax)
+    stream.on('data', (chunk: Buffer) => {
+      try {
+        for (const frame of read(chunk)) onResponse(StatusResponse.decode(frame.message))
+      } catch {
+        stream.close()
+      }
+    })
+    stream.on('error', () => {})
+    stream.on('close', () => resolve())
+    stream.end(frameMessage(StatusRequest.encode({ ref }).finish()))
+  })
+}
