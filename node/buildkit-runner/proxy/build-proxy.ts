@@ -1,5 +1,5 @@
 /** The listener: TLS with a client certificate of the coordinator's authority, then HTTP/2. */
-import { performServerHandshake, type ServerHttp2Session } from 'node:http2'
+import { performServerHandshake } from 'node:http2'
 import type { AddressInfo } from 'node:net'
 import { createServer, type TLSSocket } from 'node:tls'
 import { describeError, toHearthError } from '../../../core/errors.ts'
@@ -17,7 +17,6 @@ export async function createBuildProxy(
   options: BuildProxyOptions,
 ): Promise<BuildProxy> {
   const connections = new Set<ClientConnection>()
-  const background = new Set<Promise<void>>()
 
   // buildx's remote driver offers no ALPN protocol over mutual TLS, so HTTP/2 is taken for granted
   // instead of negotiated.
@@ -53,7 +52,7 @@ export async function createBuildProxy(
       socket.destroy()
       return
     }
-    const session: ServerHttp2Session = performServerHandshake(socket, {
+    const session = performServerHandshake(socket, {
       settings: { initialWindowSize: streamWindowBytes, maxConcurrentStreams: streamsMax },
     })
     session.setLocalWindowSize(connectionWindowBytes)
@@ -61,13 +60,9 @@ export async function createBuildProxy(
       scope: identity.scope,
       buildId: identity.buildId,
       registryHost: options.registryHost,
-      background: (work) => {
-        background.add(work)
-        work.finally(() => background.delete(work))
-      },
     })
     connections.add(connection)
-    session.on('close', () => connections.delete(connection))
+    void connection.finished.then(() => connections.delete(connection))
   }
 
   await new Promise<void>((resolve, reject) => {
@@ -84,7 +79,7 @@ export async function createBuildProxy(
       clearInterval(renewal)
       const closed = new Promise((resolve) => server.close(resolve))
       for (const connection of connections) connection.close()
-      await Promise.allSettled([closed, ...background])
+      await Promise.all([closed, ...[...connections].map((connection) => connection.finished)])
     },
   }
 }

@@ -7,35 +7,22 @@ import type {
   ServerHttp2Stream,
 } from 'node:http2'
 import type { TLSSocket } from 'node:tls'
-import { status as grpcStatus } from '@grpc/grpc-js'
-import { describeError, toHearthError } from '../../../core/errors.ts'
-import { toServiceError } from '../../../core/grpc-status.ts'
+import { describeError } from '../../../core/errors.ts'
 import { type Scope, scopeId } from '../../../core/scope.ts'
-import { SolveRequest } from '../../../proto/generated/buildkit/control.ts'
-import type { Lease } from '../../scheduler/index.ts'
 import type { DaemonHandle } from '../daemon/index.ts'
-import { openCacheAccess } from './cache-access.ts'
 import type { BuildProxyDeps } from './index.ts'
 import { passThrough, readRequest, sendReply, signalOf } from './pass-through.ts'
 import { buildIdHeader, controlSolve, controlStatus, isBridgeCall } from './paths.ts'
 import { serveProgress } from './progress-stream.ts'
-import { createShadowBuild } from './shadow-build.ts'
-import { createShadowMirror } from './shadow-mirror.ts'
-import { sharedSolveFields } from './solve-edits.ts'
-import { endSolve, type SolveEnd } from './solve-end.ts'
-import { createSolveJob, type SolveJob } from './solve-job.ts'
-import { createStepWatch } from './step-watch.ts'
-import {
-  connectUpstream,
-  errorReply,
-  headersOf,
-  type Reply,
-  type Upstream,
-  unavailableReply,
-} from './upstream.ts'
+import { serveSolve } from './serve-solve.ts'
+import type { SolveJob } from './solve-job.ts'
+import { connectUpstream, headersOf, metadataOf, replyFor, type Upstream } from './upstream.ts'
 
 export interface ClientConnection {
+  /** Ends the connection; its builds are cancelled. */
   close(): void
+  /** Resolves when the connection is closed and its solves have left nothing to do. */
+  readonly finished: Promise<void>
 }
 
 export interface ClientConnectionOptions {
@@ -43,8 +30,11 @@ export interface ClientConnectionOptions {
   /** Undefined for a standby certificate: such a client queues for its slot here. */
   buildId: string | undefined
   registryHost: string
-  /** Work that outlives the connection. */
-  background: (work: Promise<void>) => void
+}
+
+interface Backend {
+  daemon: DaemonHandle
+  upstream: Upstream
 }
 
 export function serveConnection(
@@ -57,52 +47,73 @@ export function serveConnection(
   const buildId = options.buildId ?? `standby-${randomUUID()}`
   const log = deps.log.child({ scope: scopeId(scope), build: buildId })
   const gone = new AbortController()
+  const finished = Promise.withResolvers<void>()
   const jobs = new Map<string, SolveJob>()
-  const backgrounds = new Set<Promise<void>>()
+  const solves = new Set<Promise<void>>()
   /** Keeps the slot of a client that has come but not yet begun. */
   const presence = deps.scheduler.find(buildId)?.begin('connection')
-  let daemon: DaemonHandle | undefined
+  const backend = connectBackend()
 
-  const connected: Promise<Upstream> = deps.daemons
-    .acquire(scope, { signal: gone.signal })
-    .then((handle) => {
-      daemon = handle
-      const upstream = connectUpstream(handle.socket)
-      if (gone.signal.aborted) upstream[Symbol.dispose]()
-      gone.signal.addEventListener('abort', () => upstream[Symbol.dispose](), { once: true })
-      return upstream
-    })
-  connected.catch((error) => {
+  async function connectBackend(): Promise<Backend> {
+    const daemon = await deps.daemons.acquire(scope, { signal: gone.signal })
+    const upstream = connectUpstream(daemon.socket)
+    gone.signal.addEventListener('abort', () => upstream[Symbol.dispose](), { once: true })
+    if (gone.signal.aborted) upstream[Symbol.dispose]()
+    return { daemon, upstream }
+  }
+  backend.catch((error) => {
     if (!gone.signal.aborted) log.error({ reason: describeError(error) }, 'no BuildKit for a build')
   })
 
   session.on('stream', (down, headers, _flags, raw) => {
     down.on('error', () => {}) // 'close' carries what matters.
-    serveStream(down, headers, headersOf(raw)).catch((error) => {
-      sendReply(down, replyFor(error))
-    })
+    const serving = serveStream(down, headers, headersOf(raw)).catch((error) =>
+      sendReply(down, replyFor(error)),
+    )
+    if (headers[':path'] === controlSolve) {
+      solves.add(serving)
+      void serving.finally(() => solves.delete(serving))
+    }
   })
-  // grpc-go's parting GOAWAY can name a stream that nghttp2 never saw and is reported as an error.
+  // grpc-go's parting GOAWAY can name a stream that nghttp2 never saw, which counts as an error here.
   session.on('error', (error) => log.debug({ reason: error.message }, 'client connection'))
   session.on('close', () => {
     gone.abort()
     presence?.[Symbol.dispose]()
-    Promise.allSettled([connected, ...backgrounds]).then(() => daemon?.[Symbol.dispose]())
+    void finish()
   })
+
+  async function finish(): Promise<void> {
+    const [connected] = await Promise.allSettled([backend, ...solves])
+    if (connected.status === 'fulfilled') connected.value.daemon[Symbol.dispose]()
+    finished.resolve()
+  }
 
   async function serveStream(
     down: ServerHttp2Stream,
     headers: IncomingHttpHeaders,
     rawHeaders: OutgoingHttpHeaders,
   ): Promise<void> {
-    const path = String(headers[':path'])
     // Nothing of the stream is read before BuildKit is there: flow control makes the client wait.
-    const upstream = await connected
-    if (path === controlSolve) return serveSolve(down, rawHeaders, upstream)
+    const { daemon, upstream } = await backend
+    const path = String(headers[':path'])
+    if (path === controlSolve) {
+      const solveDeps = {
+        ...deps,
+        daemon,
+        upstream,
+        lease: () => deps.scheduler.lease({ buildId, scope }, { signal: gone.signal }),
+        report: (solve: Parameters<typeof deps.report>[1]) =>
+          deps.report({ buildId, scope }, solve),
+        traffic: () => ({ in: socket.bytesRead, out: socket.bytesWritten }),
+        log,
+      }
+      return serveSolve(solveDeps, down, rawHeaders, { ...options, jobs })
+    }
     if (path === controlStatus) {
       return serveProgress(down, rawHeaders, upstream, {
         jobOf: (ref) => jobs.get(ref),
-        isOurs: (name) => name.includes(options.registryHost),
+        isOurs: (vertexName) => vertexName.includes(options.registryHost),
       })
     }
     const job = jobs.get(String(headers[buildIdHeader]))
@@ -111,111 +122,11 @@ export function serveConnection(
     sendReply(down, await job.bridge(path, message, metadataOf(rawHeaders), signalOf(down)))
   }
 
-  async function serveSolve(
-    down: ServerHttp2Stream,
-    rawHeaders: OutgoingHttpHeaders,
-    upstream: Upstream,
-  ): Promise<void> {
-    const { message, compressed } = await readRequest(down)
-    const signal = signalOf(down)
-    const request = compressed ? undefined : SolveRequest.decode(message)
-    if (request === undefined || request.internal) {
-      sendReply(
-        down,
-        await upstream.call(controlSolve, message, { headers: metadataOf(rawHeaders), signal }),
-      )
-      return
-    }
-    const solveLog = log.child({ solve: request.ref })
-    const startedAtMs = Date.now()
-    const bytesBefore = { in: socket.bytesRead, out: socket.bytesWritten }
-    const stack = new DisposableStack()
-    const cache = stack.use(openCacheAccess(deps, request, options))
-    const watch = createStepWatch(stack.use(connectUpstream(socketOf(daemon))))
-    let lease: Lease | undefined
-    let solving: Disposable | undefined
-    const job = createSolveJob(
-      {
-        upstream,
-        cache,
-        watch,
-        log: solveLog,
-        makeMirror: () =>
-          createShadowMirror(
-            () =>
-              createShadowBuild({
-                socket: socketOf(daemon),
-                session: request.session,
-                sharedFields: sharedSolveFields(message),
-                exportTo: cache.exportTo,
-              }),
-            watch,
-          ),
-        begin: async () => {
-          lease ??= await deps.scheduler.lease({ buildId, scope }, { signal: gone.signal })
-          solving ??= lease.begin('solve')
-        },
-      },
-      message,
-      request,
-    )
-    jobs.set(request.ref, job)
-    let answer: SolveEnd['answer']
-    try {
-      const reply = await job.solve(metadataOf(rawHeaders), signal)
-      answer = { reply }
-      sendReply(down, reply)
-    } catch (error) {
-      answer = { error: daemon?.ended.aborted ? daemon.ended.reason : error }
-      sendReply(down, replyFor(answer.error))
-    }
-    const keeping = lease?.begin('keep')
-    solving?.[Symbol.dispose]()
-    const clientBytes = {
-      in: socket.bytesRead - bytesBefore.in,
-      out: socket.bytesWritten - bytesBefore.out,
-    }
-    inBackground(
-      endSolve(
-        {
-          job,
-          cache,
-          watch,
-          records: deps.records,
-          report: (solve) => deps.report({ buildId, scope }, solve),
-          log: solveLog,
-        },
-        { ref: request.ref, startedAtMs, answer, clientBytes },
-        scope,
-      ).finally(() => {
-        jobs.delete(request.ref)
-        keeping?.[Symbol.dispose]()
-        stack.dispose()
-      }),
-    )
+  return {
+    close: () => {
+      session.close()
+      session.destroy()
+    },
+    finished: finished.promise,
   }
-
-  function inBackground(work: Promise<void>): void {
-    backgrounds.add(work)
-    options.background(work)
-  }
-
-  return { close: () => session.close() }
-}
-
-function socketOf(daemon: DaemonHandle | undefined): string {
-  if (daemon === undefined) throw new Error('a solve is served only with a daemon')
-  return daemon.socket
-}
-
-/** The client's metadata without what belongs to its own stream. */
-function metadataOf(headers: OutgoingHttpHeaders): OutgoingHttpHeaders {
-  return Object.fromEntries(Object.entries(headers).filter(([name]) => !name.startsWith(':')))
-}
-
-function replyFor(error: unknown): Reply {
-  const known = toHearthError(error)
-  if (known.code === 'unavailable' || known.code === 'cancelled') return unavailableReply(known)
-  const { code } = toServiceError(known)
-  return errorReply(code ?? grpcStatus.INTERNAL, describeError(known))
 }

@@ -6,7 +6,7 @@ import { constants, type OutgoingHttpHeaders, type ServerHttp2Stream } from 'nod
 import { HearthError } from '../../../core/errors.ts'
 import { grpcMessageBytesMax } from '../../../core/limits.ts'
 import { createFrameReader, type Frame } from '../../../proto/wire.ts'
-import { headersOf, type Reply, type Upstream, unavailableReply } from './upstream.ts'
+import { headersOf, type Reply, replyFor, type Upstream } from './upstream.ts'
 
 /** Connects a client's stream with a new one to BuildKit, unchanged in both directions. */
 export function passThrough(
@@ -18,7 +18,7 @@ export function passThrough(
   try {
     up = upstream.open(headers)
   } catch (error) {
-    sendReply(down, unavailableReply(error))
+    sendReply(down, replyFor(error))
     return
   }
   down.pipe(up)
@@ -46,19 +46,16 @@ export function passThrough(
   up.on('close', () => {
     if (up.rstCode !== constants.NGHTTP2_NO_ERROR) down.close(up.rstCode)
     else if (!down.headersSent) {
-      sendReply(
-        down,
-        unavailableReply(upstream.closed.reason ?? new Error('BuildKit did not answer')),
-      )
+      sendReply(down, replyFor(upstream.closed.reason ?? new Error('BuildKit did not answer')))
     }
   })
   down.on('close', () => {
-    if (!up.closed && !up.destroyed) {
-      const reset =
-        down.rstCode === constants.NGHTTP2_NO_ERROR ? constants.NGHTTP2_CANCEL : down.rstCode
-      if (!down.writableFinished || reset !== constants.NGHTTP2_CANCEL) up.close(reset)
-    }
+    if (!up.closed) up.close(down.rstCode || constants.NGHTTP2_CANCEL)
   })
+}
+
+function noAnswer(): HearthError {
+  return new HearthError('unavailable', 'BuildKit did not answer')
 }
 
 /**

@@ -12,7 +12,8 @@ import {
 } from 'node:http2'
 import { connect as connectSocket } from 'node:net'
 import { status as grpcStatus } from '@grpc/grpc-js'
-import { HearthError } from '../../../core/errors.ts'
+import { describeError, HearthError, toHearthError } from '../../../core/errors.ts'
+import { toServiceError } from '../../../core/grpc-status.ts'
 import { grpcMessageBytesMax } from '../../../core/limits.ts'
 import { frameMessage } from '../../../proto/wire.ts'
 
@@ -157,7 +158,7 @@ export function headersOf(raw: readonly string[]): OutgoingHttpHeaders {
 }
 
 /** A reply of our own, for when BuildKit cannot answer. */
-export function errorReply(code: number, message: string): Reply {
+function errorReply(code: number, message: string): Reply {
   return {
     status: code,
     statusMessage: message,
@@ -172,9 +173,14 @@ export function errorReply(code: number, message: string): Reply {
   }
 }
 
-/** Why a call could not be answered, in the client's words. */
-export function unavailableReply(error: unknown): Reply {
-  const cancelled = error instanceof HearthError && error.code === 'cancelled'
-  const message = error instanceof Error ? error.message : String(error)
-  return errorReply(cancelled ? grpcStatus.CANCELLED : grpcStatus.UNAVAILABLE, message)
+/** What the client is told when an error of ours stands in for BuildKit's answer. */
+export function replyFor(error: unknown): Reply {
+  const known = toHearthError(error)
+  const { code } = toServiceError(known)
+  return errorReply(code ?? grpcStatus.INTERNAL, describeError(known))
+}
+
+/** The client's metadata without the pseudo-headers of its own stream. */
+export function metadataOf(headers: OutgoingHttpHeaders): OutgoingHttpHeaders {
+  return Object.fromEntries(Object.entries(headers).filter(([name]) => !name.startsWith(':')))
 }

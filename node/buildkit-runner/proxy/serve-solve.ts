@@ -1,0 +1,101 @@
+/** Control.Solve of one client: builds the job and its shadow, answers, and sees the end through. */
+import type { OutgoingHttpHeaders, ServerHttp2Stream } from 'node:http2'
+import type { Logger } from '../../../core/log.ts'
+import type { Scope } from '../../../core/scope.ts'
+import { SolveRequest } from '../../../proto/generated/buildkit/control.ts'
+import type { SolveReport } from '../../../proto/generated/hearth/v1/build.ts'
+import type { Lease } from '../../scheduler/index.ts'
+import type { DaemonHandle } from '../daemon/index.ts'
+import type { Records } from '../records/index.ts'
+import type { Registry } from '../registry/index.ts'
+import { openCacheAccess } from './cache-access.ts'
+import { readRequest, sendReply, signalOf } from './pass-through.ts'
+import { controlSolve } from './paths.ts'
+import { createShadowBuild } from './shadow-build.ts'
+import { createShadowMirror } from './shadow-mirror.ts'
+import { sharedSolveFields } from './solve-edits.ts'
+import { endSolve, type SolveEnd } from './solve-end.ts'
+import { createSolveJob, type SolveJob } from './solve-job.ts'
+import { createStepWatch } from './step-watch.ts'
+import { connectUpstream, metadataOf, replyFor, type Upstream } from './upstream.ts'
+
+export interface ServeSolveDeps {
+  registry: Registry
+  records: Records
+  daemon: DaemonHandle
+  /** The client's connection to BuildKit. */
+  upstream: Upstream
+  /** Waits for a slot, or gives the one that the build has. */
+  lease: () => Promise<Lease>
+  report: (solve: SolveReport) => void
+  /** Bytes from and to the client so far, whole connection. */
+  traffic: () => { in: number; out: number }
+  log: Logger
+}
+
+export interface ServeSolveOptions {
+  scope: Scope
+  registryHost: string
+  /** Where the client's other calls find the job, by the reference the client gave it. */
+  jobs: Map<string, SolveJob>
+}
+
+/** Resolves when the solve has left nothing to do, which may be long after the client has gone. */
+export async function serveSolve(
+  deps: ServeSolveDeps,
+  down: ServerHttp2Stream,
+  headers: OutgoingHttpHeaders,
+  options: ServeSolveOptions,
+): Promise<void> {
+  const { daemon, upstream } = deps
+  const { message, compressed } = await readRequest(down)
+  const signal = signalOf(down)
+  const metadata = metadataOf(headers)
+  const request = compressed ? undefined : SolveRequest.decode(message)
+  // What cannot be read is not edited, and BuildKit's internal solves are nobody's build.
+  if (request === undefined || request.internal) {
+    sendReply(down, await upstream.call(controlSolve, message, { headers: metadata, signal }))
+    return
+  }
+  using stack = new DisposableStack()
+  const startedAtMs = Date.now()
+  const bytesBefore = deps.traffic()
+  const log = deps.log.child({ solve: request.ref })
+  const cache = stack.use(openCacheAccess(deps, request, options))
+  const watch = createStepWatch(stack.use(connectUpstream(daemon.socket)))
+  const makeShadow = () =>
+    createShadowBuild({
+      socket: daemon.socket,
+      session: request.session,
+      sharedFields: sharedSolveFields(message),
+      exportTo: cache.exportTo,
+    })
+  const takeSlot = async (): Promise<void> => {
+    const lease = await deps.lease()
+    stack.use(lease.begin('solve'))
+  }
+  let slot: Promise<void> | undefined
+  const begin = (): Promise<void> => {
+    slot ??= takeSlot()
+    return slot
+  }
+  const makeMirror = () => createShadowMirror(makeShadow, watch)
+  const job = createSolveJob({ upstream, cache, watch, makeMirror, begin, log }, message, request)
+  options.jobs.set(request.ref, job)
+  stack.defer(() => options.jobs.delete(request.ref))
+
+  let answer: SolveEnd['answer']
+  try {
+    const reply = await job.solve(metadata, signal)
+    sendReply(down, reply)
+    answer = { reply }
+  } catch (error) {
+    // A daemon that died says why; the calls that it broke do not know.
+    answer = { error: daemon.ended.aborted && !signal.aborted ? daemon.ended.reason : error }
+    sendReply(down, replyFor(answer.error))
+  }
+  const { in: bytesIn, out: bytesOut } = deps.traffic()
+  const clientBytes = { in: bytesIn - bytesBefore.in, out: bytesOut - bytesBefore.out }
+  const end = { ref: request.ref, startedAtMs, answer, clientBytes }
+  await endSolve({ ...deps, job, cache, watch, log }, end, options.scope)
+}
