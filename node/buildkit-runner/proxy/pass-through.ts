@@ -46,7 +46,7 @@ export function passThrough(
   up.on('close', () => {
     if (up.rstCode !== constants.NGHTTP2_NO_ERROR) down.close(up.rstCode)
     else if (!down.headersSent) {
-      sendReply(down, replyFor(upstream.closed.reason ?? new Error('BuildKit did not answer')))
+      sendReply(down, replyFor(upstream.closed.reason ?? noAnswer()))
     }
   })
   down.on('close', () => {

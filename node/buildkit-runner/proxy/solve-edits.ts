@@ -70,14 +70,13 @@ export function isSubrequest(bridgeMessage: Uint8Array): boolean {
   return optionsOf(bridgeMessage, 3).has('requestid')
 }
 
-/**
- * Control.Solve: frontend = 6, frontend_attrs = 7, cache = 8 { imports = 5 }. Two occurrences of an
- * embedded message merge, so the import is one more `cache` field.
- */
+/** Control.Solve: frontend = 6, frontend_attrs = 7, cache = 8 { imports = 5 }. */
 export function withControlImport(message: Uint8Array, entry: CacheEntry): Buffer {
-  return fieldText(message, 6) === ''
-    ? Buffer.concat([message, encodeField(8, encodeField(5, encodeCacheEntry(entry)))])
-    : withFrontendImport(message, 7, entry)
+  if (fieldText(message, 6) !== '') return withFrontendImport(message, 7, entry)
+  const cache = fieldBytes(message, 8).at(-1) ?? Buffer.alloc(0)
+  const joined = Buffer.concat([cache, encodeField(5, encodeCacheEntry(entry))])
+  const others = editFields(message, (field) => (field.number === 8 ? undefined : field.raw))
+  return Buffer.concat([others, encodeField(8, joined)])
 }
 
 /** Control.Solve under another reference (field 1). */
