@@ -1,0 +1,149 @@
+/** The daemons of all scopes of one data folder. */
+import { mkdir, realpath } from 'node:fs/promises'
+import { HearthError } from '../../../core/errors.ts'
+import { mib } from '../../../core/limits.ts'
+import type { Logger } from '../../../core/log.ts'
+import { type Scope, type ScopeId, scopeId } from '../../../core/scope.ts'
+import type { DaemonPool } from './index.ts'
+import { claimMachine } from './machine-claims.ts'
+import { type DaemonPrograms, findDaemonPrograms } from './programs.ts'
+import { createScopeDaemon, type ScopeDaemon } from './scope-daemon.ts'
+import { contentFileIn, listScopes, measureState, scopeFolder } from './scope-folder.ts'
+import { startDaemon } from './start-daemon.ts'
+
+export interface DaemonPoolOptions {
+  /** BuildKit's state goes to `<folder>/<project>/<line>/`. Nobody else may use the folder. */
+  folder: string
+  /** Name and port under which daemons reach the loopback registry by plain HTTP; the name means 127.0.0.1 to them. */
+  registry: { host: string; port: number }
+  /** A daemon without handles is stopped after this long. Default 10 minutes. */
+  idleStopMs?: number
+  /** A new daemon must answer within this time. Default 30 s. */
+  startLimitMs?: number
+  /** A daemon that is told to stop is killed after this long. Default 5 s. */
+  stopLimitMs?: number
+  /** Limit of BuildKit's state of each scope, kept whenever its daemon is idle. Default: none. */
+  stateBytesMax?: number
+  /** How long a daemon must be idle before its state is looked at. Default 30 s. */
+  pruneIdleMs?: number
+  /** How old an answer of `stateBytes` may be. Default 60 s. */
+  maxAgeMs?: number
+  /** A daemon's log is begun anew beyond this size, keeping the one before. Default 10 MiB. */
+  logBytesMax?: number
+  /** "os/arch" list that daemons offer. Default: what the machine can run. */
+  platforms?: readonly string[]
+  /** Programs to use instead of those that are found. */
+  programs?: Partial<DaemonPrograms>
+  /** IPv4 range from which each daemon's bridge takes a /24. Default 10.192.0.0/10. */
+  addresses?: string
+  /** Where all Hearths of this machine meet. Default /run/hearth. */
+  machineFolder?: string
+}
+
+/**
+ * Opens a data folder: ends the daemons that an earlier life left running, and removes their bridges.
+ * @throws HearthError `environment` when the machine lacks something, or another Hearth uses the folder.
+ */
+export async function createDaemonPool(
+  deps: { log: Logger },
+  options: DaemonPoolOptions,
+): Promise<DaemonPool> {
+  const { log } = deps
+  const programs = await findDaemonPrograms(options.programs)
+  await mkdir(options.folder, { recursive: true, mode: 0o700 })
+  // Two names of one folder must not make two pools of it.
+  const folder = await realpath(options.folder)
+  const known = new Map<ScopeId, Scope>()
+  for (const scope of await listScopes(folder)) known.set(scopeId(scope), scope)
+  const claims = await claimMachine(
+    { log },
+    {
+      folder,
+      machineFolder: options.machineFolder ?? '/run/hearth',
+      addresses: options.addresses ?? '10.192.0.0/10',
+    },
+  )
+  const startOptions = {
+    registry: options.registry,
+    platforms: options.platforms,
+    startLimitMs: options.startLimitMs ?? 30_000,
+    stopLimitMs: options.stopLimitMs ?? 5_000,
+    logBytesMax: options.logBytesMax ?? 10 * mib,
+  }
+  const scopeOptions = {
+    idleStopMs: options.idleStopMs ?? 10 * 60_000,
+    pruneIdleMs: options.pruneIdleMs ?? 30_000,
+    stateBytesMax: options.stateBytesMax,
+    logBytesMax: startOptions.logBytesMax,
+  }
+  const maxAgeMs = options.maxAgeMs ?? 60_000
+
+  const daemons = new Map<ScopeId, ScopeDaemon>()
+  const measured = new Map<ScopeId, { atMs: number; bytes: Promise<number> }>()
+  let closed = false
+
+  function daemonOf(scope: Scope): ScopeDaemon {
+    if (closed) throw new HearthError('unavailable', 'this node is stopping')
+    const key = scopeId(scope)
+    const found = daemons.get(key)
+    if (found !== undefined) return found
+    const place = scopeFolder(folder, scope)
+    const created = createScopeDaemon(
+      {
+        scope,
+        place,
+        log,
+        start: async ({ signal }) => {
+          const daemon = await startDaemon({ claims, programs, log }, scope, place, {
+            ...startOptions,
+            signal,
+          })
+          known.set(key, scope)
+          return daemon
+        },
+      },
+      scopeOptions,
+    )
+    daemons.set(key, created)
+    return created
+  }
+
+  return {
+    async acquire(scope, { signal }) {
+      return daemonOf(scope).acquire({ signal })
+    },
+
+    contentFile(scope, digest) {
+      return known.has(scopeId(scope))
+        ? contentFileIn(scopeFolder(folder, scope), digest)
+        : undefined
+    },
+
+    stateBytes(scope) {
+      const key = scopeId(scope)
+      const last = measured.get(key)
+      const now = performance.now()
+      if (last !== undefined && now - last.atMs < maxAgeMs) return last.bytes
+      const bytes = measureState(scopeFolder(folder, scope))
+      measured.set(key, { atMs: now, bytes })
+      // A failed look is no answer to keep.
+      bytes.catch(() => measured.delete(key))
+      return bytes
+    },
+
+    async reset(scope) {
+      const result = await daemonOf(scope).reset()
+      known.delete(scopeId(scope))
+      measured.delete(scopeId(scope))
+      return result
+    },
+
+    scopes: () => [...known.values()],
+
+    async [Symbol.asyncDispose]() {
+      closed = true
+      await Promise.all([...daemons.values()].map((daemon) => daemon[Symbol.asyncDispose]()))
+      await claims[Symbol.asyncDispose]()
+    },
+  }
+}

@@ -1,0 +1,242 @@
+/**
+ * What this pool holds of the machine: its data folder, and a bridge and subnet per daemon. Every Hearth
+ * writes its claims into one folder under one lock, so that two never meet; claims of those that died
+ * without a farewell are swept, together with the processes, bridges and rules behind them.
+ *
+ *   <machine folder>/lock              held while claims are read and made
+ *   <machine folder>/pools/ID.json     one pool's claims
+ *   <machine folder>/pools/ID/         its sockets
+ *
+ * Nothing here needs to survive a restart of the machine: no process, bridge or rule does.
+ */
+import { createHash, randomBytes } from 'node:crypto'
+import { mkdir, readdir, readFile, rm } from 'node:fs/promises'
+import path from 'node:path'
+import { z } from 'zod'
+import { describeError, HearthError, hasErrno } from '../../../core/errors.ts'
+import { writeFileDurably } from '../../../core/format-version.ts'
+import type { Logger } from '../../../core/log.ts'
+import { type Scope, type ScopeId, scopeId } from '../../../core/scope.ts'
+import { controlGroupOf, removeControlGroup } from './control-groups.ts'
+import { lockMachine } from './machine-lock.ts'
+import {
+  type BridgeNetwork,
+  bridgePrefix,
+  removeBridgeNetwork,
+  takenRanges,
+} from './machine-network.ts'
+import {
+  endProcess,
+  identifyProcess,
+  isAlive,
+  type ProcessIdentity,
+  processIdentitySchema,
+} from './processes.ts'
+import { type AddressRange, chooseSubnet, parseRange } from './subnets.ts'
+
+export interface MachineClaims extends AsyncDisposable {
+  /** This pool's folder for sockets: short, 0700, gone when the claims are given back. */
+  readonly socketFolder: string
+  /** A lock file that daemons of all Hearths hold while they set up their networks (see launch.ts). */
+  readonly networkLock: string
+  /**
+   * Claims a bridge and subnet for a scope's daemon, free of whatever an earlier one left behind.
+   * @throws HearthError `exhausted` when no subnet is free.
+   */
+  claimNetwork(scope: Scope): Promise<BridgeNetwork>
+  /** Remembers the process, for whoever has to clean up after us. */
+  recordProcess(scope: Scope, daemon: ProcessIdentity): Promise<void>
+  /** Removes what an ended daemon left on the machine, and gives its network back. */
+  releaseNetwork(scope: Scope): Promise<void>
+}
+
+const claimVersion = 1
+
+const claimedDaemonSchema = z.object({
+  bridge: z.string().regex(/^[a-z0-9]{1,15}$/),
+  subnet: z.string(),
+  process: processIdentitySchema.optional(),
+})
+type ClaimedDaemon = z.infer<typeof claimedDaemonSchema>
+
+const poolSchema = z.object({
+  version: z.literal(claimVersion),
+  owner: processIdentitySchema,
+  /** The data folder, without symbolic links. */
+  folder: z.string(),
+  daemons: z.record(z.string(), claimedDaemonSchema),
+})
+type ClaimedPool = z.infer<typeof poolSchema>
+
+/** A unix socket's path, with its closing zero, has 108 bytes (unix(7)); this is what a folder may have of them. */
+const socketFolderBytesMax = 107 - '/hth0123456789ab.trace'.length
+
+/** Between a Hearth's death and the TERM of its daemons there is no time; this is how long they may take. */
+const orphanPatienceMs = 3_000
+
+/**
+ * Sweeps what dead Hearths left, then claims the data folder.
+ * @param options.folder the data folder, existing, as `realpath` gives it.
+ * @param options.machineFolder the same for all Hearths of a machine: `/run/hearth`.
+ * @param options.addresses CIDR from which subnets are taken.
+ * @throws HearthError `environment` when a living Hearth uses the same data folder.
+ */
+export async function claimMachine(
+  deps: { log: Logger },
+  options: { folder: string; machineFolder: string; addresses: string },
+): Promise<MachineClaims> {
+  const { log } = deps
+  const within = parseRange(options.addresses)
+  const poolsFolder = path.join(options.machineFolder, 'pools')
+  const lockFile = path.join(options.machineFolder, 'lock')
+  const id = randomBytes(6).toString('hex')
+  const socketFolder = path.join(poolsFolder, id)
+  if (Buffer.byteLength(socketFolder) > socketFolderBytesMax) {
+    throw new HearthError(
+      'invalid-input',
+      `${options.machineFolder} is too long a path for sockets`,
+      {
+        hint: 'choose one of at most 60 characters',
+      },
+    )
+  }
+  const recordFile = `${socketFolder}.json`
+  const owner = await identifyProcess(process.pid)
+  if (owner === undefined) throw new HearthError('environment', '/proc does not show this process')
+  const daemons: Record<ScopeId, ClaimedDaemon> = {}
+
+  // Writes of one file one after another: the last state wins.
+  let written: Promise<void> = Promise.resolve()
+  const write = (): Promise<void> => {
+    const record: ClaimedPool = { version: claimVersion, owner, folder: options.folder, daemons }
+    written = written
+      .catch(() => {})
+      .then(() => writeFileDurably(recordFile, `${JSON.stringify(record)}\n`))
+    return written
+  }
+
+  await mkdir(poolsFolder, { recursive: true, mode: 0o700 })
+  {
+    await using _lock = await lockMachine(lockFile)
+    for (const [file, pool] of await readPools(poolsFolder, log)) {
+      if (!(await isAlive(pool.owner))) {
+        await sweep(file, pool, { log, mustSucceed: pool.folder === options.folder })
+      } else if (pool.folder === options.folder) {
+        throw new HearthError(
+          'environment',
+          `${options.folder} is in use by process ${pool.owner.pid}`,
+          { hint: 'end that Hearth first, or name another folder with --data' },
+        )
+      }
+    }
+    await mkdir(socketFolder, { mode: 0o700 })
+    await write()
+  }
+
+  return {
+    socketFolder,
+    networkLock: path.join(options.machineFolder, 'network.lock'),
+
+    async claimNetwork(scope) {
+      const key = scopeId(scope)
+      const bridge = bridgeName(options.folder, key)
+      await using _lock = await lockMachine(lockFile)
+      const pools = await readPools(poolsFolder, log)
+      const taken: AddressRange[] = await takenRanges()
+      for (const pool of pools.values()) {
+        for (const claimed of Object.values(pool.daemons)) taken.push(parseRange(claimed.subnet))
+      }
+      const subnet = chooseSubnet({ within, taken, seed: bridge })
+      if (subnet === undefined) {
+        throw new HearthError(
+          'exhausted',
+          `no /24 of ${options.addresses} is free on this machine`,
+          {
+            hint: 'give the node another range of addresses for its builds',
+          },
+        )
+      }
+      const network = { bridge, subnet }
+      // A bridge that is there already would be kept by BuildKit as somebody else's, with its old subnet.
+      await removeBridgeNetwork(network)
+      daemons[key] = { ...network }
+      await write()
+      return network
+    },
+
+    async recordProcess(scope, daemon) {
+      const claimed = daemons[scopeId(scope)]
+      if (claimed === undefined) return
+      claimed.process = daemon
+      await write()
+    },
+
+    async releaseNetwork(scope) {
+      const claimed = daemons[scopeId(scope)]
+      if (claimed === undefined) return
+      await removeLeavings(claimed)
+      delete daemons[scopeId(scope)]
+      await write()
+    },
+
+    async [Symbol.asyncDispose]() {
+      await written.catch(() => {})
+      await rm(recordFile, { force: true })
+      await rm(socketFolder, { recursive: true, force: true })
+    },
+  }
+}
+
+/** The same for the same data folder and scope, and nobody else's: 48 bits of a hash over both. */
+function bridgeName(folder: string, scope: ScopeId): string {
+  const hash = createHash('sha256').update(folder).update('\0').update(scope).digest('hex')
+  return `${bridgePrefix}${hash.slice(0, 12)}`
+}
+
+async function readPools(folder: string, log: Logger): Promise<Map<string, ClaimedPool>> {
+  const pools = new Map<string, ClaimedPool>()
+  for (const name of await readdir(folder)) {
+    if (!name.endsWith('.json')) continue
+    const file = path.join(folder, name)
+    try {
+      pools.set(file, poolSchema.parse(JSON.parse(await readFile(file, 'utf8'))))
+    } catch (error) {
+      // Perhaps of a newer Hearth: its networks still show in the machine's addresses.
+      if (!hasErrno(error, 'ENOENT')) log.warn({ error, file }, 'passing over unreadable claims')
+    }
+  }
+  return pools
+}
+
+async function sweep(
+  file: string,
+  pool: ClaimedPool,
+  context: { log: Logger; mustSucceed: boolean },
+): Promise<void> {
+  const { log } = context
+  log.info(
+    { folder: pool.folder, daemons: Object.keys(pool.daemons), process: pool.owner.pid },
+    'cleaning up after a Hearth that was killed',
+  )
+  try {
+    for (const daemon of Object.values(pool.daemons)) {
+      if (daemon.process !== undefined) {
+        await endProcess(daemon.process, { patienceMs: orphanPatienceMs })
+      }
+      await removeLeavings(daemon)
+    }
+    await rm(file.slice(0, -'.json'.length), { recursive: true, force: true })
+    await rm(file)
+  } catch (error) {
+    if (context.mustSucceed) throw error
+    log.warn(
+      { error: describeError(error), folder: pool.folder },
+      'could not clean up; trying later',
+    )
+  }
+}
+
+async function removeLeavings(daemon: ClaimedDaemon): Promise<void> {
+  await removeBridgeNetwork(daemon)
+  await removeControlGroup(controlGroupOf(daemon.bridge))
+}

@@ -1,0 +1,98 @@
+/** What a machine must have to run BuildKit, found before the first build needs it. */
+import { constants } from 'node:fs'
+import { access } from 'node:fs/promises'
+import path from 'node:path'
+import { HearthError } from '../../../core/errors.ts'
+import { findProgram, lookUpProgram } from '../../../core/programs.ts'
+import { searchPath } from './system-command.ts'
+
+export interface DaemonPrograms {
+  readonly buildkitd: string
+  readonly runc: string
+  /** Folder of the CNI plugins. */
+  readonly cniFolder: string
+}
+
+const cniFolders = ['/opt/cni/bin', '/usr/lib/cni', '/usr/libexec/cni', '/usr/local/lib/cni']
+const cniPlugins = ['bridge', 'loopback', 'host-local', 'firewall']
+
+/** Small programs of the machine that we run ourselves, and the Debian package of each. */
+const systemPrograms: ReadonlyArray<[program: string, debianPackage: string]> = [
+  ['ip', 'iproute2'],
+  ['iptables', 'iptables'],
+  ['iptables-save', 'iptables'],
+  ['iptables-restore', 'iptables'],
+  ['unshare', 'util-linux'],
+  ['flock', 'util-linux'],
+  ['mount', 'mount'],
+]
+
+/**
+ * @param named paths that somebody chose; the rest is looked for.
+ * @throws HearthError `environment` naming the first thing that is missing and how to get it.
+ */
+export async function findDaemonPrograms(
+  named: Partial<DaemonPrograms> = {},
+): Promise<DaemonPrograms> {
+  if (process.platform !== 'linux') {
+    throw new HearthError('environment', 'builds run on Linux only', {
+      hint: 'start the node on a Linux machine; build, and look at builds, from anywhere',
+    })
+  }
+  if (process.getuid?.() !== 0) {
+    throw new HearthError('environment', 'running BuildKit needs root', {
+      hint: 'start the node as root, for example with sudo',
+    })
+  }
+  for (const [program, debianPackage] of systemPrograms) {
+    if ((await findOnPath(program)) === undefined) {
+      throw missing(program, `install it: apt-get install ${debianPackage}`)
+    }
+  }
+  return {
+    buildkitd: named.buildkitd ?? (await findProgram('buildkitd')),
+    runc: named.runc ?? (await findRunc()),
+    cniFolder: named.cniFolder ?? (await findCniFolder()),
+  }
+}
+
+async function findRunc(): Promise<string> {
+  const found = (await findOnPath('buildkit-runc')) ?? (await lookUpProgram('runc'))
+  if (found === undefined) throw missing('runc', 'install it: apt-get install runc')
+  return found
+}
+
+async function findCniFolder(): Promise<string> {
+  for (const folder of cniFolders) {
+    const found = await Promise.all(cniPlugins.map((name) => isExecutable(path.join(folder, name))))
+    if (found.every(Boolean)) return folder
+  }
+  // BuildKit's own distribution has the plugins under other names, and prefers them by itself.
+  const bundled = await findOnPath('buildkit-cni-bridge')
+  if (bundled !== undefined) return path.dirname(bundled)
+  throw missing(
+    `CNI plugins (${cniPlugins.join(', ')})`,
+    'install them: apt-get install containernetworking-plugins',
+  )
+}
+
+function missing(what: string, hint: string): HearthError {
+  return new HearthError('environment', `${what} not found on this machine`, { hint })
+}
+
+async function findOnPath(program: string): Promise<string | undefined> {
+  for (const folder of searchPath().split(':')) {
+    const candidate = path.join(folder, program)
+    if (await isExecutable(candidate)) return candidate
+  }
+  return undefined
+}
+
+async function isExecutable(file: string): Promise<boolean> {
+  try {
+    await access(file, constants.X_OK)
+    return true
+  } catch {
+    return false
+  }
+}

@@ -1,0 +1,213 @@
+/**
+ * The daemon of one scope over its lives:
+ *
+ *   absent ──acquire──▶ starting ──answers──▶ running ◀──acquire── idle ──idle time over──▶ stopping ─▶ absent
+ *     ▲                    │                  │  │                 ▲ │
+ *     └──does not start────┘                  │  └──last handle────┘ └──▶ pruning (gives way to acquire)
+ *     ▲                                       │
+ *     └───────process ends (handles are told)─┘
+ *
+ * Starting, stopping and resetting happen one after another. Whoever waits for a daemon or holds a handle
+ * is a user; a daemon with a user is never pruned, stopped or reset.
+ */
+import { HearthError } from '../../../core/errors.ts'
+import type { Logger } from '../../../core/log.ts'
+import { type Scope, scopeId } from '../../../core/scope.ts'
+import { connectControl } from './control-client.ts'
+import type { DaemonHandle } from './index.ts'
+import { rotateLog } from './log-file.ts'
+import { pruneState } from './prune.ts'
+import type { RunningDaemon } from './running-daemon.ts'
+import { deleteState, measureState, type ScopeFolder } from './scope-folder.ts'
+
+export interface ScopeDaemon extends AsyncDisposable {
+  acquire(options: { signal: AbortSignal }): Promise<DaemonHandle>
+  /** @throws HearthError `unavailable` while it has users. */
+  reset(): Promise<{ bytesFreed: number }>
+}
+
+export interface ScopeDaemonOptions {
+  idleStopMs: number
+  pruneIdleMs: number
+  /** Undefined: no limit. */
+  stateBytesMax: number | undefined
+  logBytesMax: number
+}
+
+export function createScopeDaemon(
+  deps: {
+    scope: Scope
+    place: ScopeFolder
+    start: (options: { signal: AbortSignal }) => Promise<RunningDaemon>
+    log: Logger
+  },
+  options: ScopeDaemonOptions,
+): ScopeDaemon {
+  const { scope, place, log } = deps
+  const closing = new AbortController()
+  let running: RunningDaemon | undefined
+  let starting: Promise<RunningDaemon> | undefined
+  let pruning: { abort: AbortController; done: Promise<void> } | undefined
+  let users = 0
+  let idleTimers: NodeJS.Timeout[] = []
+
+  let turn: Promise<unknown> = Promise.resolve()
+  /** One after another, whether or not the one before succeeded. */
+  function inTurn<Result>(work: () => Promise<Result>): Promise<Result> {
+    const result = turn.then(work, work)
+    turn = result.catch(() => {})
+    return result
+  }
+
+  async function ensureRunning(): Promise<RunningDaemon> {
+    await pruning?.done
+    if (running !== undefined && !running.ended.aborted) return running
+    // All who wait at the same time share one start, and its failure.
+    starting ??= inTurn(async () => {
+      await running?.gone
+      const daemon = await deps.start({ signal: closing.signal })
+      running = daemon
+      return daemon
+    }).finally(() => {
+      starting = undefined
+      // Everybody who waited may have left meanwhile.
+      if (users === 0) beIdle()
+    })
+    return starting
+  }
+
+  async function stopRunning(): Promise<void> {
+    const daemon = running
+    // At once, so that nobody is handed a daemon that is about to end.
+    running = undefined
+    await daemon?.stop()
+  }
+
+  function enter(): void {
+    users++
+    for (const timer of idleTimers) clearTimeout(timer)
+    idleTimers = []
+    pruning?.abort.abort()
+  }
+
+  function leave(): void {
+    users--
+    if (users === 0) beIdle()
+  }
+
+  function beIdle(): void {
+    if (closing.signal.aborted || running === undefined) return
+    rotateLog(place.log, options.logBytesMax).catch((error) => {
+      log.warn({ error, scope: scopeId(scope) }, 'could not shorten the log of BuildKit')
+    })
+    idleTimers = [
+      setTimeout(prune, Math.min(options.pruneIdleMs, options.idleStopMs)),
+      setTimeout(stopIdle, options.idleStopMs),
+    ]
+  }
+
+  function stopIdle(): void {
+    inTurn(async () => {
+      await pruning?.done
+      if (users === 0) await stopRunning()
+    }).catch((error) => log.error({ error, scope: scopeId(scope) }, 'could not stop BuildKit'))
+  }
+
+  function prune(): void {
+    const bytesMax = options.stateBytesMax
+    const daemon = running
+    if (bytesMax === undefined || daemon === undefined || daemon.ended.aborted) return
+    const abort = new AbortController()
+    const done = shrink(daemon, bytesMax, abort.signal).finally(() => {
+      pruning = undefined
+    })
+    pruning = { abort, done }
+  }
+
+  async function shrink(
+    daemon: RunningDaemon,
+    bytesMax: number,
+    signal: AbortSignal,
+  ): Promise<void> {
+    try {
+      using control = connectControl(daemon.socket)
+      const measure = (): Promise<number> => measureState(place, { signal })
+      const outcome = await pruneState({ control, measure }, { bytesMax, signal })
+      log.info({ scope: scopeId(scope), bytesMax, outcome }, 'looked at the size of BuildKit state')
+    } catch (error) {
+      log.warn({ error, scope: scopeId(scope) }, 'could not prune BuildKit state')
+    }
+  }
+
+  function openHandle(daemon: RunningDaemon): DaemonHandle {
+    let open = true
+    return {
+      scope,
+      socket: daemon.socket,
+      version: daemon.version,
+      platforms: daemon.platforms,
+      ended: daemon.ended,
+      [Symbol.dispose]() {
+        if (!open) return
+        open = false
+        leave()
+      },
+    }
+  }
+
+  return {
+    async acquire({ signal }) {
+      if (closing.signal.aborted) throw poolClosed()
+      enter()
+      try {
+        return openHandle(await orAborted(ensureRunning(), signal))
+      } catch (error) {
+        leave()
+        throw closing.signal.aborted ? poolClosed() : error
+      }
+    },
+
+    async reset() {
+      const refuse = (): void => {
+        if (users === 0) return
+        throw new HearthError('unavailable', `a build of ${scopeId(scope)} is running`, {
+          hint: 'try again when it has ended',
+        })
+      }
+      refuse()
+      return inTurn(async () => {
+        await pruning?.done
+        refuse()
+        await stopRunning()
+        const bytesFreed = await measureState(place)
+        await deleteState(place)
+        return { bytesFreed }
+      })
+    },
+
+    async [Symbol.asyncDispose]() {
+      closing.abort(poolClosed())
+      for (const timer of idleTimers) clearTimeout(timer)
+      pruning?.abort.abort()
+      await pruning?.done
+      await inTurn(stopRunning)
+    },
+  }
+}
+
+function poolClosed(): HearthError {
+  return new HearthError('unavailable', 'this node is stopping')
+}
+
+/** The work itself goes on: others may wait for it, too. */
+async function orAborted<Result>(work: Promise<Result>, signal: AbortSignal): Promise<Result> {
+  const { promise, reject } = Promise.withResolvers<never>()
+  const abort = (): void => reject(new HearthError('cancelled', 'no longer waiting for BuildKit'))
+  signal.addEventListener('abort', abort, { once: true })
+  if (signal.aborted) abort()
+  try {
+    return await Promise.race([work, promise])
+  } finally {
+    signal.removeEventListener('abort', abort)
+  }
+}
