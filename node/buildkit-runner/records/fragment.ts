@@ -1,0 +1,66 @@
+/**
+ * A fragment: the record that one build exported, in one normal form, so that the same build makes the same
+ * fragment again and its digest names what it says. Times are not part of it, nor is what can never be a hit.
+ *
+ *     { "version": 1, "descriptors": [ … ], "config": { "layers": [ … ], "records": [ … ] } }
+ *
+ * `config` is BuildKit's cache config without `createdAt`, sorted; `descriptors` are those of its layers.
+ */
+import { z } from 'zod'
+import { type Digest, digestOf } from '../../../core/digest.ts'
+import { formatVersions, refuseNewer } from '../../../core/format-version.ts'
+import {
+  compareText,
+  type Graph,
+  type GraphRecord,
+  inTopologicalOrder,
+  usefulRecords,
+} from './graph.ts'
+import { descriptorShape, noRecord, parseJson } from './manifest.ts'
+import { configShape, parseConfig, writeConfig } from './record.ts'
+
+export interface FragmentDocument {
+  readonly digest: Digest
+  readonly bytes: Buffer
+}
+
+const versionShape = z.looseObject({ version: z.int().positive() })
+
+const fragmentShape = z.looseObject({
+  descriptors: z.array(descriptorShape),
+  config: configShape,
+})
+
+export function hasResult(record: GraphRecord): boolean {
+  return record.results.size > 0
+}
+
+/** The version of a fragment is checked before anything else of it is looked at. */
+export function writeFragment(graph: Graph): FragmentDocument {
+  const useful = usefulRecords(graph.records, hasResult)
+  const records = [...graph.records.values()].filter((record) => useful.has(record.key))
+  const { config, blobs } = writeConfig(inTopologicalOrder(records), (record) =>
+    [...record.results.values()]
+      .map(({ chain }) => ({ chain }))
+      .sort((a, b) => compareText(a.chain.key, b.chain.key)),
+  )
+  const descriptors = blobs.sort(compareText).map((blob) => {
+    const known = graph.descriptors.get(blob)
+    if (known === undefined) throw noRecord(`a layer has no descriptor: ${blob}`)
+    return known.descriptor
+  })
+  const bytes = Buffer.from(
+    JSON.stringify({ version: formatVersions.fragment, descriptors, config }),
+  )
+  return { digest: digestOf(bytes), bytes }
+}
+
+/**
+ * @throws HearthError `version` when a newer Hearth wrote it, `invalid-input` when it is no fragment.
+ */
+export function readFragment(bytes: Uint8Array, sequence: number): Graph {
+  const { version } = parseJson(bytes, versionShape, 'a cache fragment')
+  refuseNewer('a cache fragment', version, formatVersions.fragment)
+  const { descriptors, config } = parseJson(bytes, fragmentShape, 'a cache fragment')
+  return parseConfig(config, new Map(descriptors.map((each) => [each.digest, each])), sequence)
+}

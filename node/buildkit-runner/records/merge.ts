@@ -1,0 +1,60 @@
+/**
+ * The union of graphs. Associative, commutative and idempotent, because each part is: sets are joined by
+ * identity, and of two labels the later one stays. Nothing looks at a clock.
+ */
+import type { Digest } from '../../../core/digest.ts'
+import { compareText, type Graph, type GraphRecord, type LabelledDescriptor } from './graph.ts'
+
+export function mergeGraphs(a: Graph, b: Graph): Graph {
+  return {
+    records: joined(a.records, b.records, mergeRecords),
+    descriptors: joined(a.descriptors, b.descriptors, laterDescriptor),
+  }
+}
+
+/** The same graph as if all of it had been seen at `sequence`. */
+export function relabelled(graph: Graph, sequence: number): Graph {
+  return {
+    records: mapValues(graph.records, (record) => ({
+      ...record,
+      sequence,
+      results: mapValues(record.results, (result) => ({ ...result, sequence })),
+    })),
+    descriptors: mapValues(graph.descriptors, (each) => ({ ...each, sequence })),
+  }
+}
+
+/** Both have the same key, so digest, inputs and depth are the same too. */
+function mergeRecords(a: GraphRecord, b: GraphRecord): GraphRecord {
+  return {
+    ...a,
+    sequence: Math.max(a.sequence, b.sequence),
+    results: joined(a.results, b.results, (one, other) =>
+      one.sequence >= other.sequence ? one : other,
+    ),
+  }
+}
+
+/** BuildKit knows one descriptor per blob. Of the same age, the smaller text decides. */
+function laterDescriptor(a: LabelledDescriptor, b: LabelledDescriptor): LabelledDescriptor {
+  if (a.sequence !== b.sequence) return a.sequence > b.sequence ? a : b
+  return compareText(JSON.stringify(a.descriptor), JSON.stringify(b.descriptor)) <= 0 ? a : b
+}
+
+function joined<K extends string | Digest, V>(
+  a: ReadonlyMap<K, V>,
+  b: ReadonlyMap<K, V>,
+  merge: (one: V, other: V) => V,
+): ReadonlyMap<K, V> {
+  if (a.size < b.size) return joined(b, a, merge)
+  const result = new Map(a)
+  for (const [key, value] of b) {
+    const present = result.get(key)
+    result.set(key, present === undefined ? value : merge(present, value))
+  }
+  return result
+}
+
+function mapValues<K, V>(map: ReadonlyMap<K, V>, change: (value: V) => V): ReadonlyMap<K, V> {
+  return new Map(Array.from(map, ([key, value]) => [key, change(value)]))
+}

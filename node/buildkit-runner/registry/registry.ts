@@ -1,0 +1,176 @@
+/** The HTTP server: finds the grant of each request, hands it to its handler, and answers what is thrown. */
+import { once } from 'node:events'
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { describeError, hasErrno, toHearthError } from '../../../core/errors.ts'
+import { createHolds } from './adoption.ts'
+import { serveBlob } from './blobs.ts'
+import { clientGoneSignal } from './bodies.ts'
+import type { Exchange, Handler } from './exchange.ts'
+import { createGrantTable } from './grants.ts'
+import type { Registry, RegistryDeps } from './index.ts'
+import { serveManifest, takeManifest } from './manifests.ts'
+import { methodUnsupported, nameUnknown, refusalOf, refuse } from './oci-errors.ts'
+import { continuePush, startPush } from './push.ts'
+import { parseTarget, type Route } from './routes.ts'
+import { createUploads } from './uploads.ts'
+
+export interface RegistryOptions {
+  /** On 127.0.0.1; 0 (the default) is any free one. */
+  port?: number
+  /** A connection on which nothing moves for so long, in the middle of a request, is cut. Default 5 minutes. */
+  idleMs?: number
+  /** An upload that nobody goes on with for so long is thrown away. Default 10 minutes. */
+  uploadIdleMs?: number
+  /** Uploads that one grant may have open at once. Default 64. */
+  uploadsMax?: number
+}
+
+/** BuildKit's own pool of connections drops idle ones after 30 s; the side that sends should be the first. */
+const keepAliveMs = 120_000
+
+const headersMs = 30_000
+
+/** What each kind of route can do; the methods that write need a grant to write. */
+const methodsOf: Record<Exclude<Route['type'], 'unknown'>, Record<string, 'read' | 'write'>> = {
+  ping: { GET: 'read', HEAD: 'read' },
+  blob: { GET: 'read', HEAD: 'read' },
+  manifest: { GET: 'read', HEAD: 'read', PUT: 'write' },
+  uploads: { POST: 'write' },
+  upload: { GET: 'write', PATCH: 'write', PUT: 'write', DELETE: 'write' },
+}
+
+/** @throws HearthError `environment` when the port is taken. */
+export async function createRegistry(
+  deps: RegistryDeps,
+  options: RegistryOptions = {},
+): Promise<Registry> {
+  const { idleMs = 300_000, uploadIdleMs = 600_000, uploadsMax = 64 } = options
+  const closing = new AbortController()
+  const grants = createGrantTable(deps)
+  const uploads = createUploads(deps, { uploadsMax, idleMs: uploadIdleMs })
+  const holds = createHolds(deps, { signal: closing.signal })
+  const pushDeps = { ...deps, holds, uploads, grants }
+  const blobDeps = { ...deps, holds }
+
+  function handlerOf(route: Route): Handler | undefined {
+    switch (route.type) {
+      case 'blob':
+        return (exchange) => serveBlob(blobDeps, exchange, route.digest)
+      case 'uploads':
+        return (exchange) => startPush(pushDeps, exchange)
+      case 'upload':
+        return (exchange) => continuePush(pushDeps, exchange, route.id)
+      case 'manifest':
+        return (exchange) =>
+          exchange.method === 'PUT'
+            ? takeManifest(deps.store, exchange, route.reference)
+            : serveManifest(deps.store, exchange, route.reference)
+      default:
+        return undefined
+    }
+  }
+
+  async function serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const method = request.method ?? 'GET'
+    const { route, query } = parseTarget(request.url ?? '/')
+    if (route.type === 'unknown') return refuse(response, nameUnknown)
+    if (route.type === 'ping') return ping(method, response)
+    const grant = grants.find(route.repository.capability)
+    if (grant === undefined) return refuse(response, nameUnknown)
+    const needed = methodsOf[route.type][method]
+    if (needed === undefined) {
+      return refuse(response, methodUnsupported(Object.keys(methodsOf[route.type])))
+    }
+    const handler = handlerOf(route)
+    if (handler === undefined || (needed === 'write' && grant.right !== 'write')) {
+      return refuse(response, nameUnknown)
+    }
+    const { repository } = route
+    const signal = clientGoneSignal(response)
+    const exchange: Exchange = { request, response, method, query, repository, grant, signal }
+    await handler(exchange)
+  }
+
+  const inFlight = new Set<Promise<void>>()
+
+  function take(request: IncomingMessage, response: ServerResponse): void {
+    // A client that goes away in mid-body is an event of its exchange, never one of the process.
+    request.on('error', () => {})
+    response.on('error', () => {})
+    const work = serve(request, response)
+      .catch((error: unknown) => answerFailure(error, request, response))
+      .finally(() => inFlight.delete(work))
+    inFlight.add(work)
+  }
+
+  function answerFailure(error: unknown, request: IncomingMessage, response: ServerResponse): void {
+    if (response.destroyed || request.socket.destroyed) {
+      deps.log.debug({ error: describeError(error) }, 'a client of the registry went away')
+      return
+    }
+    const refusal = refusalOf(error)
+    // The path holds a capability: it stays out of the log.
+    const fields = { method: request.method, error: describeError(error) }
+    if (refusal.status >= 500) deps.log.error(fields, 'the registry could not serve a request')
+    else deps.log.debug(fields, 'the registry refused a request')
+    if (response.headersSent) response.destroy()
+    else refuse(response, refusal)
+  }
+
+  const server = createServer(
+    // A whole upload may take as long as it moves: `timeout` below watches that it does.
+    { keepAliveTimeout: keepAliveMs, headersTimeout: headersMs, requestTimeout: 0 },
+    take,
+  )
+  server.timeout = idleMs
+  server.on('clientError', (_error, socket) => {
+    if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n')
+    else socket.destroy()
+  })
+  const port = await listen(server, options.port ?? 0)
+  server.on('error', (error) => deps.log.error({ error }, 'the loopback registry failed'))
+  deps.log.debug({ port }, 'the loopback registry listens')
+
+  return {
+    port,
+    grant: (request) => grants.issue(request),
+    async [Symbol.asyncDispose]() {
+      closing.abort()
+      grants[Symbol.dispose]()
+      const closed = once(server, 'close')
+      server.close()
+      server.closeAllConnections()
+      await closed
+      await Promise.all(inFlight)
+      await uploads[Symbol.asyncDispose]()
+    },
+  }
+}
+
+function ping(method: string, response: ServerResponse): void {
+  const allowed = Object.keys(methodsOf.ping)
+  if (!allowed.includes(method)) {
+    refuse(response, methodUnsupported(allowed))
+    return
+  }
+  response.writeHead(200, {
+    'content-type': 'application/json',
+    'content-length': 2,
+    'docker-distribution-api-version': 'registry/2.0',
+  })
+  response.end(method === 'HEAD' ? undefined : '{}')
+}
+
+async function listen(server: Server, port: number): Promise<number> {
+  try {
+    server.listen(port, '127.0.0.1')
+    await once(server, 'listening')
+  } catch (error) {
+    const doing = hasErrno(error, 'EADDRINUSE')
+      ? `listen on 127.0.0.1:${port}, which another program uses`
+      : `listen on 127.0.0.1:${port}`
+    throw toHearthError(error, doing)
+  }
+  return (server.address() as AddressInfo).port
+}
