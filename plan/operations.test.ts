@@ -7,9 +7,9 @@ type OpFields = Parameters<typeof Op.fromPartial>[0]
 
 /** A definition as a frontend would write it: context, COPY, RUN, and the entry that names the result. */
 function definitionOf(session: string, run: { args: string[]; ignoreCache?: boolean }): Definition {
-  const def: Uint8Array[] = []
+  const def: Buffer[] = []
   const add = (fields: OpFields): string => {
-    const bytes = Op.encode(Op.fromPartial(fields)).finish()
+    const bytes = Buffer.from(Op.encode(Op.fromPartial(fields)).finish())
     def.push(bytes)
     return digestOf(bytes)
   }
