@@ -3,6 +3,7 @@ import { performServerHandshake } from 'node:http2'
 import type { AddressInfo } from 'node:net'
 import { createServer, type TLSSocket } from 'node:tls'
 import { describeError, toHearthError } from '../../../core/errors.ts'
+import type { TlsIdentity } from '../../../core/grpc-server.ts'
 import { identityOfCertificate } from '../../../core/identity.ts'
 import { type ClientConnection, serveConnection } from './client-connection.ts'
 import type { BuildProxy, BuildProxyDeps, BuildProxyOptions } from './index.ts'
@@ -26,7 +27,7 @@ export async function createBuildProxy(
     rejectUnauthorized: true,
     handshakeTimeout: handshakeMs,
     ALPNProtocols: ['h2'],
-    ...secureContextOf(options),
+    ...secureContextOf(options.identity),
   })
   server.on('secureConnection', (socket: TLSSocket) => {
     socket.on('error', () => {}) // 'close' follows.
@@ -40,12 +41,6 @@ export async function createBuildProxy(
   server.on('tlsClientError', (error) => {
     deps.log.debug({ reason: error.message }, 'a TLS handshake failed')
   })
-  // A renewed certificate counts from the next connection on.
-  const renewal = setInterval(
-    () => server.setSecureContext(secureContextOf(options)),
-    credentialsRefreshMs,
-  ).unref()
-
   function accept(socket: TLSSocket): void {
     const identity = identityOfCertificate(socket.getPeerCertificate().subjectaltname)
     if (identity.type !== 'client') {
@@ -75,8 +70,8 @@ export async function createBuildProxy(
   return {
     host: options.host,
     port,
+    replaceIdentity: (identity) => server.setSecureContext(secureContextOf(identity)),
     async [Symbol.asyncDispose]() {
-      clearInterval(renewal)
       const closed = new Promise((resolve) => server.close(resolve))
       for (const connection of connections) connection.close()
       await Promise.all([closed, ...[...connections].map((connection) => connection.finished)])
@@ -87,13 +82,6 @@ export async function createBuildProxy(
 /** gRPC clients open a handful of streams per build; a bake of a hundred targets a few hundred. */
 const streamsMax = 2_000
 
-const credentialsRefreshMs = 60_000
-
-function secureContextOf({ credentials }: BuildProxyOptions): {
-  cert: string
-  key: string
-  ca: string
-} {
-  const { certificatePem, privateKeyPem, caPem } = credentials()
-  return { cert: certificatePem, key: privateKeyPem, ca: caPem }
+function secureContextOf(identity: TlsIdentity): { cert: string; key: string; ca: string } {
+  return { cert: identity.certificatePem, key: identity.privateKeyPem, ca: identity.caPem }
 }

@@ -4,6 +4,7 @@
  * is our own line about that import in the progress. Beside each build it runs a shadow build that exports
  * the cache once the client has its answer, and it watches the steps for the report.
  */
+import type { TlsIdentity } from '../../../core/grpc-server.ts'
 import type { Logger } from '../../../core/log.ts'
 import type { Scope } from '../../../core/scope.ts'
 import type { SolveReport } from '../../../proto/generated/hearth/v1/build.ts'
@@ -16,6 +17,8 @@ export interface BuildProxy extends AsyncDisposable {
   /** Where clients reach it. */
   readonly host: string
   readonly port: number
+  /** New connections see the new certificate; open ones stay as they are. */
+  replaceIdentity(identity: TlsIdentity): void
 }
 
 export interface BuildProxyDeps {
@@ -37,8 +40,7 @@ export interface BuildProxyOptions {
   host: string
   /** 0: any free port. */
   port: number
-  /** Called per connection, so that a renewed certificate counts at once. */
-  credentials: () => { certificatePem: string; privateKeyPem: string; caPem: string }
+  identity: TlsIdentity
   /** Host name under which daemons know the loopback registry, with its port. */
   registryHost: string
 }
