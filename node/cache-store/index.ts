@@ -88,7 +88,14 @@ export interface BlobWriter extends AsyncDisposable {
 export type AdoptOutcome =
   | { type: 'adopted'; size: number }
   | { type: 'already held'; size: number }
-  | { type: 'refused'; reason: 'no such file' | 'other file system' | 'content does not match' }
+  | { type: 'refused'; reason: AdoptRefusal }
+
+/** `cannot be linked`: not a plain file, or somebody else's; as with another file system, send the bytes. */
+export type AdoptRefusal =
+  | 'no such file'
+  | 'other file system'
+  | 'cannot be linked'
+  | 'content does not match'
 
 export interface Pin extends Disposable {
   readonly held: ReadonlyMap<Digest, BlobInfo>

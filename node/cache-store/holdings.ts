@@ -1,0 +1,170 @@
+/**
+ * Who holds which blob: the rules over the rows.
+ *
+ * A blob is *gone* the instant a transaction decides to remove its row, even before that is committed, so
+ * that nobody pins or opens what is about to be unlinked. A decision is made inside the transaction, where
+ * pins cannot change.
+ */
+import type { Digest } from '../../core/digest.ts'
+import type { ScopeId } from '../../core/scope.ts'
+import type { Accounts } from './accounts.ts'
+import type { BlobIndex, RowWriter } from './blob-index.ts'
+import type { BlobInfo } from './index.ts'
+import { type Holding, projectOf } from './index-keys.ts'
+import type { LastUse } from './last-use.ts'
+import type { PinCounts } from './pins.ts'
+
+export interface Holdings {
+  /** In bytes; undefined when no such blob is complete on disk. */
+  size(digest: Digest): number | undefined
+  owns(holding: Holding): boolean
+  /** The size, if the scope owns the blob or has pinned it. */
+  sees(holding: Holding): number | undefined
+  /** Makes a blob, whose file is on disk, visible to a scope. */
+  record(scope: ScopeId, blob: BlobInfo): Promise<void>
+  /** Adds an owner to a blob that exists; undefined when it does not. */
+  extend(scope: ScopeId, digest: Digest): Promise<BlobInfo | undefined>
+  /** Ends holdings one by one; with the last goes the row, unless the blob is pinned. */
+  release(list: readonly Holding[], options: { sparePinned: boolean }): Promise<Released[]>
+  /** Removes the row with all its holdings: what it promises is not on disk. */
+  forget(digest: Digest): Promise<BlobInfo | undefined>
+  /** Removes the row if nobody owns or pins the blob any more. */
+  forgetLoose(digest: Digest): Promise<BlobInfo | undefined>
+}
+
+export interface Released extends BlobInfo {
+  readonly fate: 'still owned' | 'pinned' | 'gone'
+}
+
+/** What a transaction changed, for the accounts. */
+type Entry = (accounts: Accounts) => void
+
+export function createHoldings(deps: {
+  index: BlobIndex
+  accounts: Accounts
+  pins: PinCounts
+  lastUse: LastUse
+}): Holdings {
+  const { index, accounts, pins, lastUse } = deps
+  /** Removed by a transaction that is not committed yet; the value tells whose removal it is. */
+  const leaving = new Map<Digest, symbol>()
+
+  const size = (digest: Digest) => (leaving.has(digest) ? undefined : index.size(digest))
+  const owns = (holding: Holding) =>
+    size(holding.digest) !== undefined && index.lastUsedAtMs(holding) !== undefined
+
+  /** Runs a change, then books it. Until it is committed, `mark`ed digests count as gone. */
+  async function transact<T>(
+    change: (rows: RowWriter, mark: (digest: Digest) => void, book: (entry: Entry) => void) => T,
+  ): Promise<T> {
+    const token = Symbol('removal')
+    const marked: Digest[] = []
+    const entries: Entry[] = []
+    const mark = (digest: Digest) => {
+      leaving.set(digest, token)
+      marked.push(digest)
+    }
+    try {
+      const result = await index.write((rows) => change(rows, mark, (entry) => entries.push(entry)))
+      for (const entry of entries) entry(accounts)
+      return result
+    } finally {
+      for (const digest of marked) if (leaving.get(digest) === token) leaving.delete(digest)
+    }
+  }
+
+  const addOwner = (scope: ScopeId, blob: BlobInfo, rows: RowWriter, book: (e: Entry) => void) => {
+    const owners = index.owners(blob.digest)
+    const atMs = lastUse.now()
+    rows.putOwner({ scope, digest: blob.digest, lastUsedAtMs: atMs })
+    if (!owners.includes(scope)) {
+      const isFirst = !owners.some((owner) => projectOf(owner) === projectOf(scope))
+      book((accounts) => accounts.ownerAdded(scope, blob.size, isFirst))
+    }
+    book((accounts) => accounts.used(scope, atMs))
+  }
+
+  const removeOwner = (
+    holding: Holding,
+    size: number,
+    rows: RowWriter,
+    book: (e: Entry) => void,
+  ) => {
+    rows.removeOwner(holding)
+    const left = index.owners(holding.digest)
+    const isLast = !left.some((owner) => projectOf(owner) === projectOf(holding.scope))
+    book((accounts) => accounts.ownerRemoved(holding.scope, size, isLast))
+    return left
+  }
+
+  return {
+    size,
+    owns,
+    sees(holding) {
+      return pins.isPinnedBy(holding) || owns(holding) ? size(holding.digest) : undefined
+    },
+    record(scope, blob) {
+      return transact((rows, _mark, book) => {
+        if (index.size(blob.digest) === undefined) {
+          book((accounts) => accounts.blobAdded(blob.size))
+        }
+        leaving.delete(blob.digest)
+        rows.putBlob(blob)
+        addOwner(scope, blob, rows, book)
+      })
+    },
+    extend(scope, digest) {
+      return transact((rows, _mark, book) => {
+        const size = index.size(digest)
+        if (size === undefined) return undefined
+        addOwner(scope, { digest, size }, rows, book)
+        return { digest, size }
+      })
+    },
+    release(list, { sparePinned }) {
+      return transact((rows, mark, book) => {
+        const released: Released[] = []
+        for (const holding of list) {
+          const { digest } = holding
+          const size = index.size(digest)
+          if (size === undefined || index.lastUsedAtMs(holding) === undefined) continue
+          const isPinned = pins.isPinned(digest)
+          if (isPinned && sparePinned) continue
+          const left = removeOwner(holding, size, rows, book)
+          if (left.length > 0) released.push({ digest, size, fate: 'still owned' })
+          else if (isPinned) released.push({ digest, size, fate: 'pinned' })
+          else {
+            rows.removeBlob(digest)
+            mark(digest)
+            book((accounts) => accounts.blobRemoved(size))
+            released.push({ digest, size, fate: 'gone' })
+          }
+        }
+        return released
+      })
+    },
+    forget(digest) {
+      return transact((rows, mark, book) => {
+        const size = index.size(digest)
+        if (size === undefined) return undefined
+        for (const scope of index.owners(digest)) removeOwner({ scope, digest }, size, rows, book)
+        rows.removeBlob(digest)
+        mark(digest)
+        book((accounts) => accounts.blobRemoved(size))
+        return { digest, size }
+      })
+    },
+    forgetLoose(digest) {
+      return transact((rows, mark, book) => {
+        const size = index.size(digest)
+        if (size === undefined || pins.isPinned(digest) || index.owners(digest).length > 0) {
+          return undefined
+        }
+        rows.removeBlob(digest)
+        mark(digest)
+        book((accounts) => accounts.blobRemoved(size))
+        return { digest, size }
+      })
+    },
+  }
+}

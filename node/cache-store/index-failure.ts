@@ -1,0 +1,53 @@
+/** What a failed index transaction means, and how a file that is no index is told. */
+import { open, statfs } from 'node:fs/promises'
+import { HearthError, hasErrno } from '../../core/errors.ts'
+import { mib } from '../../core/limits.ts'
+
+/** LMDB reports a full disk as an input/output error, so the free space decides. */
+const fullBelowBytes = 1 * mib
+
+/**
+ * lmdb rejects with "Commit failed" and keeps the reason in a second promise, which must be caught too or
+ * it ends the process.
+ */
+export async function toWriteError(error: unknown, folder: string): Promise<HearthError> {
+  const reason = (error as { commitError?: unknown }).commitError
+  const cause = reason instanceof Promise ? await reason.catch((real: unknown) => real) : error
+  if (await isFull(folder)) {
+    return new HearthError('exhausted', `the disk of ${folder} is full`, {
+      hint: 'free some disk space',
+      cause,
+    })
+  }
+  const text = cause instanceof Error ? cause.message : String(cause)
+  return new HearthError('internal', `cannot write the cache index in ${folder}: ${text}`, {
+    cause,
+  })
+}
+
+async function isFull(folder: string): Promise<boolean> {
+  const space = await statfs(folder)
+  return space.bavail * space.bsize < fullBelowBytes
+}
+
+// `mm_magic` of LMDB's first meta page (MDB_MAGIC in lmdb's mdb.c), after a page header that is
+// 24 bytes in lmdb 3.
+const magic = 0xbeefc0de
+const magicOffset = 24
+const headBytes = 28
+
+/**
+ * True when the file is there and cannot be an LMDB index. LMDB itself crashes on such a file, and takes the
+ * process along, so ask before it opens.
+ */
+export async function isNoIndex(file: string): Promise<boolean> {
+  try {
+    await using handle = await open(file, 'r')
+    const { bytesRead, buffer } = await handle.read(Buffer.alloc(headBytes), 0, headBytes, 0)
+    // An empty file is a new index to LMDB.
+    return bytesRead > 0 && (bytesRead < headBytes || buffer.readUInt32LE(magicOffset) !== magic)
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT')) return false
+    throw error
+  }
+}
