@@ -56,6 +56,14 @@ export interface ReleaseLeaseRequest {
 export interface ReleaseLeaseReply {
 }
 
+export interface HeldBuildsRequest {
+  buildIds: string[];
+}
+
+export interface HeldBuildsReply {
+  buildIds: string[];
+}
+
 export interface NodeLoad {
   slots: number;
   slotsUsed: number;
@@ -517,6 +525,116 @@ export const ReleaseLeaseReply: MessageFns<ReleaseLeaseReply> = {
   },
   fromPartial(_: DeepPartial<ReleaseLeaseReply>): ReleaseLeaseReply {
     const message = createBaseReleaseLeaseReply();
+    return message;
+  },
+};
+
+function createBaseHeldBuildsRequest(): HeldBuildsRequest {
+  return { buildIds: [] };
+}
+
+export const HeldBuildsRequest: MessageFns<HeldBuildsRequest> = {
+  encode(message: HeldBuildsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.buildIds) {
+      writer.uint32(10).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): HeldBuildsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseHeldBuildsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.buildIds.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<HeldBuildsRequest>): HeldBuildsRequest {
+    return HeldBuildsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<HeldBuildsRequest>): HeldBuildsRequest {
+    const message = createBaseHeldBuildsRequest();
+    message.buildIds = object.buildIds?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseHeldBuildsReply(): HeldBuildsReply {
+  return { buildIds: [] };
+}
+
+export const HeldBuildsReply: MessageFns<HeldBuildsReply> = {
+  encode(message: HeldBuildsReply, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.buildIds) {
+      writer.uint32(10).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): HeldBuildsReply {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseHeldBuildsReply();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.buildIds.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<HeldBuildsReply>): HeldBuildsReply {
+    return HeldBuildsReply.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<HeldBuildsReply>): HeldBuildsReply {
+    const message = createBaseHeldBuildsReply();
+    message.buildIds = object.buildIds?.map((e) => e) || [];
     return message;
   },
 };
@@ -1565,6 +1683,7 @@ export const NodeControlService = {
     responseSerialize: (value: LeaseEvent): Buffer => Buffer.from(LeaseEvent.encode(value).finish()),
     responseDeserialize: (value: Buffer): LeaseEvent => LeaseEvent.decode(value),
   },
+  /** Answers when the reports of this build that the node has by now have reached the coordinator. */
   releaseLease: {
     path: "/hearth.v1.NodeControl/ReleaseLease" as const,
     requestStream: false as const,
@@ -1573,6 +1692,16 @@ export const NodeControlService = {
     requestDeserialize: (value: Buffer): ReleaseLeaseRequest => ReleaseLeaseRequest.decode(value),
     responseSerialize: (value: ReleaseLeaseReply): Buffer => Buffer.from(ReleaseLeaseReply.encode(value).finish()),
     responseDeserialize: (value: Buffer): ReleaseLeaseReply => ReleaseLeaseReply.decode(value),
+  },
+  /** Which of these builds still have a lease: how the coordinator learns that a client has gone without a word. */
+  heldBuilds: {
+    path: "/hearth.v1.NodeControl/HeldBuilds" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: HeldBuildsRequest): Buffer => Buffer.from(HeldBuildsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): HeldBuildsRequest => HeldBuildsRequest.decode(value),
+    responseSerialize: (value: HeldBuildsReply): Buffer => Buffer.from(HeldBuildsReply.encode(value).finish()),
+    responseDeserialize: (value: Buffer): HeldBuildsReply => HeldBuildsReply.decode(value),
   },
   usage: {
     path: "/hearth.v1.NodeControl/Usage" as const,
@@ -1619,7 +1748,10 @@ export interface NodeControlServer extends UntypedServiceImplementation {
    * the grant gives the place up.
    */
   lease: handleServerStreamingCall<LeaseRequest, LeaseEvent>;
+  /** Answers when the reports of this build that the node has by now have reached the coordinator. */
   releaseLease: handleUnaryCall<ReleaseLeaseRequest, ReleaseLeaseReply>;
+  /** Which of these builds still have a lease: how the coordinator learns that a client has gone without a word. */
+  heldBuilds: handleUnaryCall<HeldBuildsRequest, HeldBuildsReply>;
   usage: handleUnaryCall<UsageRequest, NodeCacheUsage>;
   verify: handleServerStreamingCall<VerifyRequest, VerifyEvent>;
   reset: handleUnaryCall<ResetRequest, ResetReply>;
@@ -1634,6 +1766,7 @@ export interface NodeControlClient extends Client {
    */
   lease(request: LeaseRequest, options?: Partial<CallOptions>): ClientReadableStream<LeaseEvent>;
   lease(request: LeaseRequest, metadata?: Metadata, options?: Partial<CallOptions>): ClientReadableStream<LeaseEvent>;
+  /** Answers when the reports of this build that the node has by now have reached the coordinator. */
   releaseLease(
     request: ReleaseLeaseRequest,
     callback: (error: ServiceError | null, response: ReleaseLeaseReply) => void,
@@ -1648,6 +1781,22 @@ export interface NodeControlClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ReleaseLeaseReply) => void,
+  ): ClientUnaryCall;
+  /** Which of these builds still have a lease: how the coordinator learns that a client has gone without a word. */
+  heldBuilds(
+    request: HeldBuildsRequest,
+    callback: (error: ServiceError | null, response: HeldBuildsReply) => void,
+  ): ClientUnaryCall;
+  heldBuilds(
+    request: HeldBuildsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: HeldBuildsReply) => void,
+  ): ClientUnaryCall;
+  heldBuilds(
+    request: HeldBuildsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: HeldBuildsReply) => void,
   ): ClientUnaryCall;
   usage(
     request: UsageRequest,
