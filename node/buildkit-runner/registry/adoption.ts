@@ -43,7 +43,9 @@ export function createHolds(deps: RegistryDeps, options: { signal: AbortSignal }
     } else {
       const adoption = adopt(grant.scope, digest).finally(() => running.delete(key))
       running.set(key, adoption)
-      grant.bytesLinked += await adoption
+      // Added after the wait: several blobs of one grant are taken over at once.
+      const bytes = await adoption
+      grant.bytesLinked += bytes
     }
     // The grant may have ended meanwhile, and with it the pin: then nothing may be promised.
     return grant.live && grant.pin.add([digest]).length > 0
