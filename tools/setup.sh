@@ -24,6 +24,7 @@ build_recipe=1
 
 # Debian package, the sets it is for, and the file or command that shows that it is there.
 debian_packages=(
+  'iproute2            demo test bench   ip'
   'ca-certificates     demo test bench   /etc/ssl/certs/ca-certificates.crt'
   'runc                demo test bench   runc'
   'containernetworking-plugins demo test bench /usr/lib/cni/bridge|/opt/cni/bin/bridge'
