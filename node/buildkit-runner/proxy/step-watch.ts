@@ -24,43 +24,50 @@ export interface VertexProgress {
 }
 
 export interface StepWatch {
-  /** Watches this reference too; what it says joins what is known. */
+  /** Watches this reference from now on, and forgets what another one said: a replay begins anew. */
   follow(ref: string): void
   readonly vertices: ReadonlyMap<string, VertexProgress>
   /** Resolves when one of these vertices has started to run, or when the streams have ended. */
   started(digests: ReadonlySet<string>): Promise<void>
-  /** Resolves when all followed streams have ended. */
+  /** Resolves when there is nothing more to come. */
   ended(): Promise<void>
 }
 
 export function createStepWatch(upstream: Upstream): StepWatch {
   const vertices = new Map<string, VertexProgress>()
   const waiting = new Set<() => void>()
-  let open = 0
+  let followed: string | undefined
   const wake = (): void => {
     for (const check of waiting) check()
   }
   const until = (condition: () => boolean): Promise<void> =>
     new Promise((resolve) => {
       const check = (): void => {
-        if (!condition() && open > 0) return
+        if (!condition() && followed !== undefined) return
         waiting.delete(check)
         resolve()
       }
       waiting.add(check)
       check()
     })
+
+  async function read(ref: string): Promise<void> {
+    await readStatus(upstream, ref, (response) => {
+      if (followed !== ref) return
+      for (const vertex of response.vertexes) record(vertices, vertex)
+      if (response.vertexes.length > 0) wake()
+    })
+    if (followed !== ref) return
+    followed = undefined
+    wake()
+  }
+
   return {
     vertices,
     follow(ref) {
-      open += 1
-      void readStatus(upstream, ref, (response) => {
-        for (const vertex of response.vertexes) record(vertices, vertex)
-        if (response.vertexes.length > 0) wake()
-      }).finally(() => {
-        open -= 1
-        wake()
-      })
+      followed = ref
+      vertices.clear()
+      void read(ref)
     },
     started: (digests) =>
       until(() => [...digests].some((digest) => vertices.get(digest)?.startedMs !== undefined)),
