@@ -1,0 +1,71 @@
+/** The records as they lie in the tables. Fields may be added, as optional ones; the rest needs a new version. */
+import { z } from 'zod'
+
+const timeMs = z.number().nonnegative()
+
+export const projectRecord = z.object({
+  name: z.string(),
+  createdAtMs: timeMs,
+  /** 0: the node's default. */
+  bytesMax: z.number(),
+  daysMax: z.number(),
+})
+export type ProjectRecord = z.infer<typeof projectRecord>
+
+const tokenBase = {
+  id: z.string(),
+  /** sha256 of the secret: the secret itself is random enough to need no salt and no slow hash. */
+  secretHash: z.instanceof(Uint8Array),
+  description: z.string(),
+  createdAtMs: timeMs,
+}
+export const tokenRecord = z.discriminatedUnion('type', [
+  z.object({ ...tokenBase, type: z.literal('operator') }),
+  z.object({ ...tokenBase, type: z.literal('project'), project: z.string(), line: z.string() }),
+  z.object({
+    ...tokenBase,
+    type: z.literal('join'),
+    expiresAtMs: timeMs,
+    /** The node that used it. The same key may use it again: its first answer may have been lost. */
+    usedBy: z.object({ nodeId: z.string(), publicKeyHash: z.string() }).optional(),
+  }),
+])
+export type TokenRecord = z.infer<typeof tokenRecord>
+
+export const nodeRecord = z.object({
+  id: z.string(),
+  name: z.string(),
+  platform: z.string(),
+  buildAddress: z.string(),
+  controlAddress: z.string(),
+  version: z.string(),
+  /** sha256 of the DER SubjectPublicKeyInfo, as hex. */
+  publicKeyHash: z.string(),
+  joinedAtMs: timeMs,
+  /** As of the last write; the directory of nodes knows better. */
+  lastSeenAtMs: timeMs,
+})
+export type NodeRecord = z.infer<typeof nodeRecord>
+
+export const buildRecord = z.object({
+  id: z.string(),
+  project: z.string(),
+  line: z.string(),
+  command: z.string(),
+  /** As asked for; empty: the nodes' own. */
+  platforms: z.array(z.string()),
+  openedAtMs: timeMs,
+  /** DER SubjectPublicKeyInfo; empty for a build that the coordinator only heard of by a report. */
+  clientPublicKey: z.instanceof(Uint8Array),
+  /** When the last certificate that the build got expires: nobody can go on with it after that. */
+  certificateUntilMs: timeMs,
+  nodeIds: z.array(z.string()),
+  finishedAtMs: timeMs.optional(),
+  /** BuildOutcome of the contract; 0 while unfinished. */
+  outcome: z.int(),
+  durationMs: z.number(),
+  stepsReused: z.int(),
+  stepsTotal: z.int(),
+  savedMs: z.number(),
+})
+export type BuildRecord = z.infer<typeof buildRecord>
