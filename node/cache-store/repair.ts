@@ -40,7 +40,7 @@ export async function repair(deps: {
     for (const digest of [...found.strayFiles, ...found.badRows.map((row) => row.digest)]) {
       await rm(deps.files.pathOf(digest), { recursive: true, force: true })
     }
-    if (shard % 8 === 7) await setImmediate()
+    await setImmediate()
   }
   const report = { blobs, filesRemoved, rowsRemoved }
   if (filesRemoved + rowsRemoved > 0) deps.log.warn(report, 'the cache store repaired itself')

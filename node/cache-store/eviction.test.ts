@@ -1,0 +1,195 @@
+import test from 'ava'
+import fc from 'fast-check'
+import type { Digest } from '../../core/digest.ts'
+import { makeScope } from '../../core/scope.ts'
+import type { EvictionPolicy, Pin } from './index.ts'
+import {
+  fork,
+  never,
+  put,
+  randomBlob,
+  read,
+  scope,
+  stranger,
+  temporaryFolder,
+  temporaryStore,
+} from './temporary-store.fixture.ts'
+
+const dayMs = 86_400_000
+const unlimited: EvictionPolicy = {
+  bytesMax: Number.POSITIVE_INFINITY,
+  daysMax: Number.POSITIVE_INFINITY,
+}
+
+const action = fc.oneof(
+  {
+    weight: 5,
+    arbitrary: fc.record({ do: fc.constant('write'), size: fc.integer({ min: 1, max: 5000 }) }),
+  },
+  { weight: 4, arbitrary: fc.record({ do: fc.constant('read'), which: fc.nat() }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('pin'), which: fc.nat() }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('unpin'), which: fc.nat() }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({ do: fc.constant('wait'), days: fc.integer({ min: 1, max: 3 }) }),
+  },
+)
+
+test('eviction keeps the limits, takes the least recently used first, and never what is pinned', async (t) => {
+  let now = 1_000_000
+  const { store } = await temporaryStore(t, { clock: () => now, defaultPolicy: unlimited })
+  let run = 0
+  const property = fc.asyncProperty(
+    fc.array(action, { minLength: 1, maxLength: 20 }),
+    fc.integer({ min: 0, max: 20_000 }),
+    fc.integer({ min: 0, max: 5 }),
+    async (actions, bytesMax, daysMax) => {
+      // One store for all runs; a project of its own for each.
+      const owner = makeScope(`p${run++}`, 'main')
+      const blobs: { digest: Digest; size: number; usedAtMs: number; pin?: Pin }[] = []
+      const at = (which: number) => blobs[which % Math.max(1, blobs.length)]
+      store.setPolicies(new Map([[owner.project, unlimited]]))
+      for (const step of actions) {
+        now += 10
+        if ('days' in step) now += step.days * dayMs
+        else if ('size' in step) {
+          const digest = await put(store, owner, randomBlob(step.size).bytes)
+          blobs.push({ digest, size: step.size, usedAtMs: now })
+        } else {
+          const blob = at(step.which)
+          if (blob === undefined) continue
+          if (step.do === 'read') await read(store, owner, blob.digest)
+          else if (step.do === 'pin') blob.pin ??= store.pin(owner, [blob.digest])
+          else if (blob.pin === undefined) continue
+          else {
+            blob.pin[Symbol.dispose]()
+            delete blob.pin
+          }
+          blob.usedAtMs = now
+        }
+      }
+      store.setPolicies(new Map([[owner.project, { bytesMax, daysMax }]]))
+      await store.evict()
+
+      const left = blobs.filter(({ digest }) => store.stat(owner, digest) !== undefined)
+      const loose = left.filter(({ pin }) => pin === undefined)
+      const gone = blobs.filter((blob) => !left.includes(blob))
+      const total = left.reduce((sum, { size }) => sum + size, 0)
+      const oldestMs = now - daysMax * dayMs
+
+      t.true(
+        gone.every(({ pin }) => pin === undefined),
+        'a pinned blob went',
+      )
+      t.true(total <= bytesMax || loose.length === 0, 'over the limit')
+      t.true(
+        loose.every(({ usedAtMs }) => usedAtMs >= oldestMs),
+        'too old',
+      )
+      const lastGoneMs = Math.max(0, ...gone.map(({ usedAtMs }) => usedAtMs))
+      t.true(
+        loose.every(({ usedAtMs }) => usedAtMs > lastGoneMs),
+        'not the least recently used',
+      )
+      const expired = gone.filter(({ usedAtMs }) => usedAtMs < oldestMs)
+      const needed = gone
+        .filter((blob) => !expired.includes(blob))
+        .sort((a, b) => b.usedAtMs - a.usedAtMs)
+      t.true(
+        needed.length === 0 || total + (needed[0]?.size ?? 0) > bytesMax,
+        'more went than had to',
+      )
+      const usage = store.usage().scopes.get(`${owner.project}/main`)
+      t.is(usage?.bytes ?? 0, total)
+      for (const { pin } of blobs) pin?.[Symbol.dispose]()
+      await store.reset(owner)
+    },
+  )
+  await fc.assert(property, { numRuns: 25 })
+})
+
+test('writing over the limit evicts by itself, from that project alone', async (t) => {
+  const { store } = await temporaryStore(t)
+  store.setPolicies(new Map([['app', { bytesMax: 2500, daysMax: 1 }]]))
+  const others = await put(store, stranger, randomBlob(5000).bytes)
+  for (let i = 0; i < 5; i++) await put(store, scope, randomBlob(1000).bytes)
+  await store.evict()
+  t.is(store.usage().scopes.get('app/main')?.bytes, 2000)
+  t.truthy(store.stat(stranger, others))
+})
+
+test('a blob that several scopes own leaves them one by one, and the disk with the last', async (t) => {
+  let now = 0
+  const { store } = await temporaryStore(t, { clock: () => now, defaultPolicy: unlimited })
+  const { bytes, digest } = randomBlob(1000)
+  await put(store, scope, bytes)
+  now = 100
+  await store.share(scope, fork, digest)
+  await store.share(scope, stranger, digest)
+  t.is(store.usage().bytes, 1000)
+
+  now = dayMs + 50
+  store.setPolicies(new Map([['app', { bytesMax: 1000, daysMax: 1 }]]))
+  t.deepEqual(await store.evict(), { blobs: 0, bytesFreed: 0 })
+  t.is(store.stat(scope, digest), undefined)
+  t.truthy(store.stat(fork, digest))
+
+  store.setPolicies(new Map([['app', { bytesMax: 999, daysMax: 9 }]]))
+  t.deepEqual(await store.evict(), { blobs: 0, bytesFreed: 0 })
+  t.is(store.stat(fork, digest), undefined)
+  t.truthy(store.stat(stranger, digest))
+
+  store.setPolicies(new Map([['other', { bytesMax: 0, daysMax: 9 }]]))
+  // It may have gone already, by the eviction that new policies start.
+  await store.evict()
+  t.is(store.stat(stranger, digest), undefined)
+  t.is(store.usage().blobs, 0)
+})
+
+test('a blob that two lines share counts once against the limit of their project', async (t) => {
+  const { store } = await temporaryStore(t)
+  store.setPolicies(new Map([['app', { bytesMax: 1500, daysMax: 1 }]]))
+  const digest = await put(store, scope, randomBlob(1000).bytes)
+  await store.share(scope, fork, digest)
+  t.deepEqual(await store.evict(), { blobs: 0, bytesFreed: 0 })
+  t.truthy(store.stat(scope, digest))
+  t.truthy(store.stat(fork, digest))
+})
+
+test('uses and policies are remembered across a restart', async (t) => {
+  let now = 0
+  const folder = await temporaryFolder(t)
+  const options = { folder, clock: () => now, defaultPolicy: { bytesMax: 0, daysMax: 0 } }
+  const first = await temporaryStore(t, options)
+  first.store.setPolicies(new Map([['app', unlimited]]))
+  const old = await put(first.store, scope, randomBlob(1000).bytes)
+  now = 10
+  const young = await put(first.store, scope, randomBlob(1000).bytes)
+  now = 20
+  const stream = await first.store.open(scope, old, { signal: never })
+  await stream?.toArray()
+  await first.store[Symbol.asyncDispose]()
+
+  const { store } = await temporaryStore(t, options)
+  t.deepEqual(await store.evict(), { blobs: 0, bytesFreed: 0 })
+  store.setPolicies(new Map([['app', { bytesMax: 1000, daysMax: 1 }]]))
+  await store.evict()
+  t.is(store.stat(scope, young), undefined)
+  t.truthy(store.stat(scope, old))
+})
+
+test('age is looked at from time to time even if nothing is written', async (t) => {
+  let now = 0
+  const { store } = await temporaryStore(t, {
+    clock: () => now,
+    evictionEveryMs: 20,
+    defaultPolicy: { bytesMax: 1e9, daysMax: 1 },
+  })
+  const digest = await put(store, scope, randomBlob(10).bytes)
+  now = 2 * dayMs
+  const deadline = AbortSignal.timeout(20_000)
+  while (store.stat(scope, digest) !== undefined && !deadline.aborted) {
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  t.is(store.stat(scope, digest), undefined)
+})
