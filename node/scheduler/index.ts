@@ -7,8 +7,8 @@
  *      ▼                 ▼                                                                 ▼
  *     gone             ended ◀──────────────── release, or linger time over ─────────────────
  *
- * The queue is fair between projects: the project with the fewest slots in use is served first, in order
- * of arrival inside a project.
+ * The queue is fair between projects: the project with the fewest slots in use is served first, of two
+ * alike the one whose latest grant is longer ago, in order of arrival inside a project.
  */
 import type { Scope } from '../../core/scope.ts'
 
@@ -53,4 +53,5 @@ export interface Load {
   readonly draining: boolean
 }
 
-export { createScheduler, type SchedulerOptions, slotsOfThisMachine } from './scheduler.ts'
+export { createScheduler, type SchedulerOptions } from './scheduler.ts'
+export { slotsOfThisMachine } from './slots.ts'
