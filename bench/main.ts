@@ -1,0 +1,42 @@
+/** `npm run bench -- NAME [--json] [--runs N]`: runs one measurement, or all of them. */
+import { describeError } from '../core/errors.ts'
+import { readCommandLine } from './command-line.ts'
+import type { Measurement, ResultHead } from './index.ts'
+import { describeMachine, readVersions } from './machine.ts'
+import { exportWait } from './measurements/export-wait.ts'
+import { hotOverhead } from './measurements/hot-overhead.ts'
+import { keepResult } from './results.ts'
+import { formatResult } from './table.ts'
+
+const measurements: readonly Measurement[] = [hotOverhead, exportWait]
+
+try {
+  const names = measurements.map(({ name }) => name)
+  const { name, json, runs } = readCommandLine(process.argv.slice(2), names)
+  for (const measurement of measurements) {
+    if (name === undefined || name === measurement.name) {
+      await measure(measurement, runs ?? measurement.defaultRuns, json)
+    }
+  }
+} catch (error) {
+  process.stderr.write(`bench: ${describeError(error)}\n`)
+  process.exitCode = 1
+}
+
+async function measure(measurement: Measurement, runs: number, json: boolean): Promise<void> {
+  const { name, about } = measurement
+  const startedAtMs = performance.now()
+  const say = (line: string) => {
+    const seconds = ((performance.now() - startedAtMs) / 1000).toFixed(0).padStart(4)
+    process.stderr.write(`${seconds} s  ${name}: ${line}\n`)
+  }
+  say(about)
+  const startedAt = new Date().toISOString()
+  const versions = await readVersions()
+  const { rows, figures } = await measurement.run({ runs, say })
+  const head: ResultHead = { name, machine: describeMachine(), versions, startedAt, runs, rows }
+  const result = { ...head, ...figures }
+  const file = await keepResult(name, startedAt, result)
+  say(`kept in ${file}`)
+  process.stdout.write(json ? `${JSON.stringify(result)}\n` : `\n${formatResult(head, figures)}\n`)
+}

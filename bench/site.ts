@@ -1,0 +1,91 @@
+/**
+ * Where a measurement takes place: a Hearth of its own, an upstream registry, and the two ways to build that
+ * are compared again and again, through Hearth and by buildx straight to the very same buildkitd.
+ */
+import {
+  type BuildxClient,
+  type CommandResult,
+  createBuildxClient,
+  type Hearth,
+  runTimed,
+  startHearth,
+  startUpstreamRegistry,
+  type UpstreamRegistry,
+} from '../test/harness/index.ts'
+
+export interface Site extends AsyncDisposable {
+  readonly registry: UpstreamRegistry
+  readonly hearth: Hearth
+  /** By `hearth build`. */
+  readonly throughHearth: Builder
+  /** By buildx to the socket of the buildkitd that Hearth runs; there is one after the first build. */
+  direct(): Promise<Builder>
+  /** `--output` that pushes the image as `NAME:TAG` to the registry, so that its bytes are really wanted. */
+  pushArgs(name: string, tag?: string): string[]
+}
+
+export interface Builder {
+  readonly who: string
+  /**
+   * Builds to the end and waits until nothing of it goes on in the background.
+   * @throws Error with the last output when the build fails.
+   */
+  build(args: readonly string[]): Promise<Built>
+}
+
+export interface Built {
+  /** What the client waited. */
+  seconds: number
+  /** The progress as it was shown. */
+  progress: string
+  /** Undefined for a direct build. */
+  buildId: string | undefined
+}
+
+export const project = 'bench'
+
+export async function startSite(): Promise<Site> {
+  await using cleanUp = new AsyncDisposableStack()
+  const registry = cleanUp.use(await startUpstreamRegistry())
+  const hearth = cleanUp.use(await startHearth())
+  let client: BuildxClient | undefined
+  const owned = cleanUp.move()
+  return {
+    registry,
+    hearth,
+    throughHearth: {
+      who: 'hearth',
+      async build(args) {
+        await runTimed('sync', [])
+        const result = await hearth.build(['--project', project, ...args])
+        expectSuccess('hearth build', result)
+        if (result.buildId === undefined) throw new Error('the build has no report')
+        await hearth.settled(result.buildId)
+        return { seconds: result.seconds, progress: result.stderr, buildId: result.buildId }
+      },
+    },
+    async direct() {
+      client ??= owned.use(await createBuildxClient(await hearth.buildkitAddress(project)))
+      const buildx = client
+      return {
+        who: 'buildx direct',
+        async build(args) {
+          await runTimed('sync', [])
+          const result = await buildx.build(args)
+          expectSuccess('buildx build', result)
+          return { seconds: result.seconds, progress: result.stderr, buildId: undefined }
+        },
+      }
+    },
+    pushArgs: (name, tag = 'dev') => [
+      '--output',
+      `type=image,name=${registry.host}/${name}:${tag},push=true`,
+    ],
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  }
+}
+
+function expectSuccess(what: string, result: CommandResult): void {
+  if (result.exitCode === 0) return
+  throw new Error(`${what} failed (exit code ${result.exitCode}):\n${result.stderr.slice(-4000)}`)
+}
