@@ -1,9 +1,8 @@
 /** Builds and what nodes reported of them, with indexes by time, by project and by being unfinished. */
 import type { Database, RootDatabase } from 'lmdb'
-import { z } from 'zod'
 import { SolveReport } from '../../proto/generated/hearth/v1/build.ts'
 import type { BuildHistory } from './index.ts'
-import { type BuildRecord, buildRecord } from './records.ts'
+import { type BuildRecord, buildRecord, bytes } from './records.ts'
 import { recordReader } from './table.ts'
 
 export interface HistoryLimits {
@@ -27,7 +26,7 @@ export function createBuildHistory(
   const unfinished: Database<true, string> = root.openDB({ name: 'builds-unfinished' })
   const solves: Database<unknown, string[]> = root.openDB({ name: 'solves' })
   const read = recordReader('builds', buildRecord)
-  const readSolve = recordReader('solves', z.instanceof(Uint8Array))
+  const readSolve = recordReader('solves', bytes)
 
   function get(id: string): BuildRecord | undefined {
     const value = builds.get(id)

@@ -2,6 +2,7 @@
 import { z } from 'zod'
 
 const timeMs = z.number().nonnegative()
+export const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array)
 
 export const projectRecord = z.object({
   name: z.string(),
@@ -15,7 +16,7 @@ export type ProjectRecord = z.infer<typeof projectRecord>
 const tokenBase = {
   id: z.string(),
   /** sha256 of the secret: the secret itself is random enough to need no salt and no slow hash. */
-  secretHash: z.instanceof(Uint8Array),
+  secretHash: bytes,
   description: z.string(),
   createdAtMs: timeMs,
 }
@@ -56,7 +57,7 @@ export const buildRecord = z.object({
   platforms: z.array(z.string()),
   openedAtMs: timeMs,
   /** DER SubjectPublicKeyInfo; empty for a build that the coordinator only heard of by a report. */
-  clientPublicKey: z.instanceof(Uint8Array),
+  clientPublicKey: bytes,
   /** When the last certificate that the build got expires: nobody can go on with it after that. */
   certificateUntilMs: timeMs,
   nodeIds: z.array(z.string()),
