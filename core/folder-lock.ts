@@ -51,6 +51,13 @@ export async function lockFolder(folder: string, holder: string): Promise<AsyncD
   })
 }
 
+/** The id of the living process that has the folder, if one has. */
+export async function findFolderOwner(folder: string): Promise<number | undefined> {
+  const found = await readOrUndefined(path.join(folder, 'lock'))
+  const owner = found === undefined ? undefined : parseOwner(found)
+  return owner !== undefined && (await isAlive(owner)) ? owner.pid : undefined
+}
+
 function inUse(folder: string, holder: string, owner: Owner): HearthError {
   return new HearthError('environment', `${folder} is in use by ${holder} (process ${owner.pid})`, {
     hint: 'stop that one first, or name another folder with --data',
