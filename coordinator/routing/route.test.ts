@@ -1,0 +1,137 @@
+import test from 'ava'
+import fc from 'fast-check'
+import { HearthError } from '../../core/errors.ts'
+import { type Candidate, explainNone, normalPlatform, type RouteRequest, route } from './index.ts'
+
+function node(
+  id: string,
+  change: Partial<Omit<Candidate, 'load'>> & { load?: Partial<Candidate['load']> } = {},
+): Candidate {
+  const load = { slots: 2, slotsUsed: 0, queued: 0, draining: false, ...change.load }
+  return { id, name: id, platform: 'linux/amd64', online: true, ...change, load }
+}
+
+function ask(change: Partial<RouteRequest> = {}): RouteRequest {
+  return { platform: 'linux/amd64', lastNodeId: undefined, ...change }
+}
+
+function order(nodes: readonly Candidate[], request = ask()): string[] {
+  const decision = route(nodes, request)
+  if (decision.type === 'none') return []
+  return [decision.nodeId, ...decision.runnersUp.map(({ nodeId }) => nodeId)]
+}
+
+test('with one node it is that one, and the reason says so', (t) => {
+  t.deepEqual(route([node('a')], ask()), {
+    type: 'chosen',
+    nodeId: 'a',
+    reason: 'the only node for linux/amd64',
+    runnersUp: [],
+  })
+})
+
+test('the shortest queue wins, by slot; what is full comes last', (t) => {
+  const full = node('full', { load: { slotsUsed: 2, queued: 4 } })
+  const busy = node('busy', { load: { slotsUsed: 2 } })
+  const large = node('large', { load: { slots: 8, slotsUsed: 8, queued: 2 } })
+  const free = node('free', { load: { slotsUsed: 1 } })
+  t.deepEqual(order([full, busy, large, free]), ['free', 'large', 'busy', 'full'])
+})
+
+test('among nodes that could begin at once, the one that built the project last wins', (t) => {
+  const nodes = [node('a'), node('b', { load: { slotsUsed: 1 } }), node('c')]
+  t.deepEqual(order(nodes, ask({ lastNodeId: 'b' })), ['b', 'a', 'c'])
+  const full = node('b', { load: { slotsUsed: 2 } })
+  t.deepEqual(order([node('a'), full], ask({ lastNodeId: 'b' })), ['a', 'b'])
+})
+
+test('a platform is built where it is native, whatever its variant is called', (t) => {
+  const nodes = [node('amd'), node('arm', { platform: 'linux/arm64' })]
+  for (const [platform, expected] of [
+    ['linux/amd64', 'amd'],
+    ['linux/amd64/v3', 'amd'],
+    ['linux/x86_64', 'amd'],
+    ['linux/arm64/v8', 'arm'],
+    ['Linux/aarch64', 'arm'],
+  ] as const) {
+    t.deepEqual(order(nodes, ask({ platform })), [expected])
+  }
+})
+
+test('a platform that no node builds is an error that names those they do', (t) => {
+  const nodes = [node('amd', { online: false }), node('arm', { platform: 'linux/arm64' })]
+  const request = ask({ platform: 'linux/s390x' })
+  const decision = route(nodes, request)
+  if (decision.type !== 'none') return t.fail()
+  t.is(decision.reason, 'platform unknown')
+  const error = explainNone(decision, request.platform)
+  t.is(error.code, 'invalid-input')
+  t.is(error.message, 'no node builds linux/s390x natively')
+  t.is(error.hint, 'the nodes build linux/amd64, linux/arm64')
+})
+
+test('why there is no node is told apart', (t) => {
+  const reason = (nodes: Candidate[]) => {
+    const decision = route(nodes, ask())
+    return decision.type === 'none' ? decision.reason : decision.nodeId
+  }
+  t.is(reason([]), 'no nodes')
+  t.is(reason([node('a', { online: false })]), 'all offline')
+  t.is(
+    reason([node('a', { load: { draining: true } }), node('b', { online: false })]),
+    'all draining',
+  )
+})
+
+test('a build without a platform keeps its architecture when machines are away', (t) => {
+  const arm = node('arm', { platform: 'linux/arm64' })
+  t.deepEqual(order([arm], ask({ platform: undefined })), ['arm'])
+  t.deepEqual(order([arm, node('amd')], ask({ platform: undefined })), ['amd'])
+  t.deepEqual(order([arm, node('amd', { online: false })], ask({ platform: undefined })), [])
+})
+
+test('platforms are written as os/arch', (t) => {
+  t.is(normalPlatform('linux/arm'), 'linux/arm/v7')
+  t.is(normalPlatform('linux/arm/v6'), 'linux/arm/v6')
+  for (const bad of [
+    '',
+    'amd64',
+    'linux',
+    'linux/',
+    'a/b/c/d',
+    'linux/amd64 ',
+    `linux/${'a'.repeat(40)}`,
+  ]) {
+    t.throws(() => normalPlatform(bad), { instanceOf: HearthError })
+  }
+})
+
+test('whatever the nodes are, only native ones that are well are named, each once, always alike', (t) => {
+  const candidates = fc.uniqueArray(
+    fc.record({
+      id: fc.string({ minLength: 1, maxLength: 3 }),
+      name: fc.constant('n'),
+      platform: fc.constantFrom('linux/amd64', 'linux/arm64'),
+      online: fc.boolean(),
+      load: fc.record({
+        slots: fc.nat(4),
+        slotsUsed: fc.nat(5),
+        queued: fc.nat(5),
+        draining: fc.boolean(),
+      }),
+    }),
+    { selector: ({ id }) => id },
+  )
+  const platforms = fc.constantFrom('linux/amd64', 'linux/arm64', undefined)
+  fc.assert(
+    fc.property(candidates, platforms, (nodes, platform) => {
+      const request = ask({ platform })
+      const named = order(nodes, request)
+      t.is(new Set(named).size, named.length)
+      const chosen = named.map((id) => nodes.find((candidate) => candidate.id === id))
+      t.true(chosen.every((found) => found?.online === true && !found.load.draining))
+      t.true(new Set(chosen.map((found) => found?.platform)).size <= 1)
+      t.deepEqual(order(nodes.toReversed(), request), named)
+    }),
+  )
+})
