@@ -3,7 +3,7 @@ import { readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import path from 'node:path'
-import test from 'ava'
+import ava from 'ava'
 import { digestOf } from '../../../core/digest.ts'
 import { HearthError } from '../../../core/errors.ts'
 import {
@@ -23,6 +23,9 @@ import {
 
 // What a daemon must not inherit from us.
 process.env.AWS_SECRET_ACCESS_KEY = 'not for steps'
+
+// One after another: a dozen daemons at once would time the machine, not the code.
+const test = ava.serial
 
 test('a daemon starts when it is asked for, and all who ask at once share it', async (t) => {
   const { pool } = await openPool(t)

@@ -10,11 +10,10 @@
  * Nothing here needs to survive a restart of the machine: no process, bridge or rule does.
  */
 import { createHash, randomBytes } from 'node:crypto'
-import { mkdir, readdir, readFile, rm } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { z } from 'zod'
 import { describeError, HearthError, hasErrno } from '../../../core/errors.ts'
-import { writeFileDurably } from '../../../core/format-version.ts'
 import type { Logger } from '../../../core/log.ts'
 import { type Scope, type ScopeId, scopeId } from '../../../core/scope.ts'
 import { controlGroupOf, removeControlGroup } from './control-groups.ts'
@@ -111,7 +110,7 @@ export async function claimMachine(
     const record: ClaimedPool = { version: claimVersion, owner, folder: options.folder, daemons }
     written = written
       .catch(() => {})
-      .then(() => writeFileDurably(recordFile, `${JSON.stringify(record)}\n`))
+      .then(() => replaceFile(recordFile, `${JSON.stringify(record)}\n`))
     return written
   }
 
@@ -133,34 +132,38 @@ export async function claimMachine(
     await write()
   }
 
+  async function claimSubnet(key: ScopeId): Promise<BridgeNetwork> {
+    const bridge = bridgeName(options.folder, key)
+    await using _lock = await lockMachine(lockFile)
+    const pools = await readPools(poolsFolder, log)
+    const taken: AddressRange[] = await takenRanges()
+    for (const pool of pools.values()) {
+      for (const claimed of Object.values(pool.daemons)) taken.push(parseRange(claimed.subnet))
+    }
+    const subnet = chooseSubnet({ within, taken, seed: bridge })
+    if (subnet === undefined) {
+      throw new HearthError('exhausted', `no /24 of ${options.addresses} is free on this machine`, {
+        hint: 'give the node another range of addresses for its builds',
+      })
+    }
+    const network = { bridge, subnet }
+    daemons[key] = { ...network }
+    await write()
+    return network
+  }
+
   return {
     socketFolder,
     networkLock: path.join(options.machineFolder, 'network.lock'),
 
     async claimNetwork(scope) {
       const key = scopeId(scope)
-      const bridge = bridgeName(options.folder, key)
-      await using _lock = await lockMachine(lockFile)
-      const pools = await readPools(poolsFolder, log)
-      const taken: AddressRange[] = await takenRanges()
-      for (const pool of pools.values()) {
-        for (const claimed of Object.values(pool.daemons)) taken.push(parseRange(claimed.subnet))
-      }
-      const subnet = chooseSubnet({ within, taken, seed: bridge })
-      if (subnet === undefined) {
-        throw new HearthError(
-          'exhausted',
-          `no /24 of ${options.addresses} is free on this machine`,
-          {
-            hint: 'give the node another range of addresses for its builds',
-          },
-        )
-      }
-      const network = { bridge, subnet }
+      const earlier = daemons[key]
+      // Still here only if it could not be given back.
+      if (earlier !== undefined) await removeLeavings(earlier)
+      const network = await claimSubnet(key)
       // A bridge that is there already would be kept by BuildKit as somebody else's, with its old subnet.
       await removeBridgeNetwork(network)
-      daemons[key] = { ...network }
-      await write()
       return network
     },
 
@@ -185,6 +188,12 @@ export async function claimMachine(
       await rm(socketFolder, { recursive: true, force: true })
     },
   }
+}
+
+/** A reader sees the old content or the new. Not synced: no claim outlives a power cut. */
+async function replaceFile(file: string, content: string): Promise<void> {
+  await writeFile(`${file}.new`, content, { mode: 0o600 })
+  await rename(`${file}.new`, file)
 }
 
 /** The same for the same data folder and scope, and nobody else's: 48 bits of a hash over both. */

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { createInterface } from 'node:readline'
-import test from 'ava'
+import ava from 'ava'
 import {
   buildkitdOf,
   leavings,
@@ -14,6 +14,9 @@ import {
   temporaryFolder,
   until,
 } from './pool-fixture.ts'
+
+// One after another: a dozen daemons at once would time the machine, not the code.
+const test = ava.serial
 
 /** Another process that holds a daemon in the folder, until it is killed. */
 async function holdDaemon(

@@ -33,6 +33,7 @@ const systemPrograms: ReadonlyArray<[program: string, debianPackage: string]> = 
  */
 export async function findDaemonPrograms(
   named: Partial<DaemonPrograms> = {},
+  env: NodeJS.ProcessEnv = process.env,
 ): Promise<DaemonPrograms> {
   if (process.platform !== 'linux') {
     throw new HearthError('environment', 'builds run on Linux only', {
@@ -45,30 +46,35 @@ export async function findDaemonPrograms(
     })
   }
   for (const [program, debianPackage] of systemPrograms) {
-    if ((await findOnPath(program)) === undefined) {
+    if ((await findOnPath(program, env)) === undefined) {
       throw missing(program, `install it: apt-get install ${debianPackage}`)
     }
   }
   return {
-    buildkitd: named.buildkitd ?? (await findProgram('buildkitd')),
-    runc: named.runc ?? (await findRunc()),
-    cniFolder: named.cniFolder ?? (await findCniFolder()),
+    buildkitd: (await checked(named.buildkitd)) ?? (await findProgram('buildkitd', env)),
+    runc: (await checked(named.runc)) ?? (await findRunc(env)),
+    cniFolder: await findCniFolder(named.cniFolder, env),
   }
 }
 
-async function findRunc(): Promise<string> {
-  const found = (await findOnPath('buildkit-runc')) ?? (await lookUpProgram('runc'))
+async function checked(file: string | undefined): Promise<string | undefined> {
+  if (file === undefined || (await isExecutable(file))) return file
+  throw missing(file, 'check the path, and that the file is executable')
+}
+
+async function findRunc(env: NodeJS.ProcessEnv): Promise<string> {
+  const found = (await findOnPath('buildkit-runc', env)) ?? (await lookUpProgram('runc', env))
   if (found === undefined) throw missing('runc', 'install it: apt-get install runc')
   return found
 }
 
-async function findCniFolder(): Promise<string> {
-  for (const folder of cniFolders) {
+async function findCniFolder(named: string | undefined, env: NodeJS.ProcessEnv): Promise<string> {
+  for (const folder of named === undefined ? cniFolders : [named]) {
     const found = await Promise.all(cniPlugins.map((name) => isExecutable(path.join(folder, name))))
     if (found.every(Boolean)) return folder
   }
   // BuildKit's own distribution has the plugins under other names, and prefers them by itself.
-  const bundled = await findOnPath('buildkit-cni-bridge')
+  const bundled = named === undefined ? await findOnPath('buildkit-cni-bridge', env) : undefined
   if (bundled !== undefined) return path.dirname(bundled)
   throw missing(
     `CNI plugins (${cniPlugins.join(', ')})`,
@@ -77,11 +83,11 @@ async function findCniFolder(): Promise<string> {
 }
 
 function missing(what: string, hint: string): HearthError {
-  return new HearthError('environment', `${what} not found on this machine`, { hint })
+  return new HearthError('environment', `not found on this machine: ${what}`, { hint })
 }
 
-async function findOnPath(program: string): Promise<string | undefined> {
-  for (const folder of searchPath().split(':')) {
+async function findOnPath(program: string, env: NodeJS.ProcessEnv): Promise<string | undefined> {
+  for (const folder of searchPath(env).split(':')) {
     const candidate = path.join(folder, program)
     if (await isExecutable(candidate)) return candidate
   }
