@@ -109,7 +109,10 @@ type CertificateProvider = Parameters<
   typeof experimental.createCertificateProviderServerCredentials
 >[0]
 
-/** Hands one identity to grpc-js, which listens for its replacement. */
+/**
+ * Hands one identity to grpc-js, which listens for its replacement. A listener hears of it in a later
+ * microtask: grpc-js adds its listeners before the server that they tell, and would tell nobody.
+ */
 function createProvider(
   first: TlsIdentity,
 ): CertificateProvider & { replace(identity: TlsIdentity): void } {
@@ -133,12 +136,12 @@ function createProvider(
     replace,
     addIdentityCertificateListener(listener) {
       certificates.add(listener)
-      listener(certificate)
+      queueMicrotask(() => listener(certificate))
     },
     removeIdentityCertificateListener: (listener) => certificates.delete(listener),
     addCaCertificateListener(listener) {
       authorities.add(listener)
-      listener(authority)
+      queueMicrotask(() => listener(authority))
     },
     removeCaCertificateListener: (listener) => authorities.delete(listener),
   }
