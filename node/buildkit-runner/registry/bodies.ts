@@ -72,7 +72,7 @@ export function clientGoneSignal(response: ServerResponse): AbortSignal {
 
 /**
  * The pieces of a request's body. Leaving the loop early keeps the connection, so that an answer can still
- * be sent; Node then reads and drops the rest.
+ * be sent; the server then reads and drops the rest.
  * @throws when the client disconnects, or stalls, before the end of its body.
  */
 export function receiveBody(request: IncomingMessage): AsyncIterable<Buffer> {

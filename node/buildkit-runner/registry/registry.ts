@@ -100,7 +100,11 @@ export async function createRegistry(
     response.on('error', () => {})
     const work = serve(request, response)
       .catch((error: unknown) => answerFailure(error, request, response))
-      .finally(() => inFlight.delete(work))
+      .finally(() => {
+        inFlight.delete(work)
+        // What a handler left unread, Node would leave on the wire: the next request waits behind it.
+        request.resume()
+      })
     inFlight.add(work)
   }
 
