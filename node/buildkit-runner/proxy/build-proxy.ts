@@ -1,12 +1,14 @@
 /** The listener: TLS with a client certificate of the coordinator's authority, then HTTP/2. */
 import { performServerHandshake } from 'node:http2'
 import type { AddressInfo } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
 import { createServer, type TLSSocket } from 'node:tls'
 import { describeError, toHearthError } from '../../../core/errors.ts'
 import type { TlsIdentity } from '../../../core/grpc-server.ts'
 import { identityOfCertificate } from '../../../core/identity.ts'
 import { type ClientConnection, serveConnection } from './client-connection.ts'
 import type { BuildProxy, BuildProxyDeps, BuildProxyOptions } from './index.ts'
+import { createQuietTime } from './quiet-time.ts'
 import { connectionWindowBytes, streamWindowBytes } from './upstream.ts'
 
 /** A client that has not finished its TLS handshake by then is dropped. */
@@ -18,6 +20,7 @@ export async function createBuildProxy(
   options: BuildProxyOptions,
 ): Promise<BuildProxy> {
   const connections = new Set<ClientConnection>()
+  const quiet = createQuietTime({ isAnybodyQueued: () => deps.scheduler.load().queued > 0 })
 
   // buildx's remote driver offers no ALPN protocol over mutual TLS, so HTTP/2 is taken for granted
   // instead of negotiated.
@@ -51,7 +54,7 @@ export async function createBuildProxy(
       settings: { initialWindowSize: streamWindowBytes, maxConcurrentStreams: streamsMax },
     })
     session.setLocalWindowSize(connectionWindowBytes)
-    const connection = serveConnection(deps, session, socket, {
+    const connection = serveConnection({ ...deps, quiet }, session, socket, {
       scope: identity.scope,
       buildId: identity.buildId,
       registryHost: options.registryHost,
@@ -73,11 +76,16 @@ export async function createBuildProxy(
     replaceIdentity: (identity) => server.setSecureContext(secureContextOf(identity)),
     async [Symbol.asyncDispose]() {
       const closed = new Promise((resolve) => server.close(resolve))
+      quiet.close()
       for (const connection of connections) connection.close()
-      await Promise.all([closed, ...[...connections].map((connection) => connection.finished)])
+      const finished = Promise.all([closed, ...[...connections].map((each) => each.finished)])
+      await Promise.race([finished, delay(lastExportsMs, undefined, { ref: false })])
     },
   }
 }
+
+/** What finished builds leave to export when the node stops may take this long; then it is lost. */
+const lastExportsMs = 15_000
 
 /** gRPC clients open a handful of streams per build; a bake of a hundred targets a few hundred. */
 const streamsMax = 2_000

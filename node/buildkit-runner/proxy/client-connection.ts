@@ -14,6 +14,7 @@ import type { BuildProxyDeps } from './index.ts'
 import { passThrough, readRequest, sendReply, signalOf } from './pass-through.ts'
 import { buildIdHeader, controlSolve, controlStatus, isBridgeCall } from './paths.ts'
 import { serveProgress } from './progress-stream.ts'
+import type { QuietTime } from './quiet-time.ts'
 import { serveSolve } from './serve-solve.ts'
 import type { SolveJob } from './solve-job.ts'
 import { connectUpstream, headersOf, metadataOf, replyFor, type Upstream } from './upstream.ts'
@@ -38,7 +39,7 @@ interface Backend {
 }
 
 export function serveConnection(
-  deps: BuildProxyDeps,
+  deps: BuildProxyDeps & { quiet: QuietTime },
   session: ServerHttp2Session,
   socket: TLSSocket,
   options: ClientConnectionOptions,

@@ -11,6 +11,7 @@ import type { Registry } from '../registry/index.ts'
 import { openCacheAccess } from './cache-access.ts'
 import { readRequest, sendReply, signalOf } from './pass-through.ts'
 import { controlSolve } from './paths.ts'
+import type { QuietTime } from './quiet-time.ts'
 import { createShadowBuild } from './shadow-build.ts'
 import { createShadowMirror } from './shadow-mirror.ts'
 import { sharedSolveFields } from './solve-edits.ts'
@@ -22,6 +23,7 @@ import { connectUpstream, metadataOf, replyFor, type Upstream } from './upstream
 export interface ServeSolveDeps {
   registry: Registry
   records: Records
+  quiet: QuietTime
   daemon: DaemonHandle
   /** The client's connection to BuildKit. */
   upstream: Upstream
@@ -70,9 +72,11 @@ export async function serveSolve(
       sharedFields: sharedSolveFields(message),
       exportTo: cache.exportTo,
     })
+  const running = stack.use(new DisposableStack())
   const takeSlot = async (): Promise<void> => {
     const lease = await deps.lease()
     stack.use(lease.begin('solve'))
+    running.use(deps.quiet.busy())
   }
   let slot: Promise<void> | undefined
   const begin = (): Promise<void> => {
@@ -94,6 +98,7 @@ export async function serveSolve(
     answer = { error: daemon.ended.aborted && !signal.aborted ? daemon.ended.reason : error }
     sendReply(down, replyFor(answer.error))
   }
+  running.dispose()
   const { in: bytesIn, out: bytesOut } = deps.traffic()
   const clientBytes = { in: bytesIn - bytesBefore.in, out: bytesOut - bytesBefore.out }
   const end = { ref: request.ref, startedAtMs, answer, clientBytes }

@@ -10,6 +10,7 @@ import type { Scope } from '../../../core/scope.ts'
 import type { SolveReport } from '../../../proto/generated/hearth/v1/build.ts'
 import type { Records } from '../records/index.ts'
 import type { CacheAccess } from './cache-access.ts'
+import type { QuietTime } from './quiet-time.ts'
 import type { SolveJob } from './solve-job.ts'
 import { BuildOutcome, KeepOutcome, makeReport } from './solve-report.ts'
 import type { StepWatch } from './step-watch.ts'
@@ -36,6 +37,7 @@ export async function endSolve(
     cache: CacheAccess
     watch: StepWatch
     records: Records
+    quiet: QuietTime
     report: (solve: SolveReport) => void
     log: Logger
   },
@@ -84,10 +86,17 @@ export async function endSolve(
 
 /** Never rejects: the client's build has succeeded and stays so. */
 async function keepCache(
-  deps: { job: SolveJob; cache: CacheAccess; records: Records; log: Logger },
+  deps: {
+    job: SolveJob
+    cache: CacheAccess
+    records: Records
+    quiet: QuietTime
+    log: Logger
+  },
   scope: Scope,
 ): Promise<[KeepOutcome, string]> {
   try {
+    await deps.quiet.wait()
     const outcome = await deps.job.mirror.finish()
     if (outcome.type === 'nothing to export') return [KeepOutcome.KEEP_OUTCOME_NOTHING, '']
     if (outcome.type === 'failed') throw new HearthError('unavailable', outcome.reason)
