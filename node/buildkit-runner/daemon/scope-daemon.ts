@@ -18,7 +18,7 @@ import type { DaemonHandle } from './index.ts'
 import { rotateLog } from './log-file.ts'
 import { pruneState } from './prune.ts'
 import type { RunningDaemon } from './running-daemon.ts'
-import { deleteState, measureState, type ScopeFolder } from './scope-folder.ts'
+import { deleteState, measureFolders, measureState, type ScopeFolder } from './scope-folder.ts'
 
 export interface ScopeDaemon extends AsyncDisposable {
   acquire(options: { signal: AbortSignal }): Promise<DaemonHandle>
@@ -64,6 +64,7 @@ export function createScopeDaemon(
     if (running !== undefined && !running.ended.aborted) return running
     // All who wait at the same time share one start, and its failure.
     starting ??= inTurn(async () => {
+      if (closing.signal.aborted) throw poolClosed()
       await running?.gone
       const daemon = await deps.start({ signal: closing.signal })
       running = daemon
@@ -85,8 +86,7 @@ export function createScopeDaemon(
 
   function enter(): void {
     users++
-    for (const timer of idleTimers) clearTimeout(timer)
-    idleTimers = []
+    clearIdleTimers()
     pruning?.abort.abort()
   }
 
@@ -95,8 +95,14 @@ export function createScopeDaemon(
     if (users === 0) beIdle()
   }
 
+  function clearIdleTimers(): void {
+    for (const timer of idleTimers) clearTimeout(timer)
+    idleTimers = []
+  }
+
   function beIdle(): void {
     if (closing.signal.aborted || running === undefined) return
+    clearIdleTimers()
     rotateLog(place.log, options.logBytesMax).catch((error) => {
       log.warn({ error, scope: scopeId(scope) }, 'could not shorten the log of BuildKit')
     })
@@ -131,7 +137,7 @@ export function createScopeDaemon(
   ): Promise<void> {
     try {
       using control = connectControl(daemon.socket)
-      const measure = (): Promise<number> => measureState(place, { signal })
+      const measure = (): Promise<number> => measureFolders([place.root], { signal })
       const outcome = await pruneState({ control, measure }, { bytesMax, signal })
       log.info({ scope: scopeId(scope), bytesMax, outcome }, 'looked at the size of BuildKit state')
     } catch (error) {
@@ -187,7 +193,7 @@ export function createScopeDaemon(
 
     async [Symbol.asyncDispose]() {
       closing.abort(poolClosed())
-      for (const timer of idleTimers) clearTimeout(timer)
+      clearIdleTimers()
       pruning?.abort.abort()
       await pruning?.done
       await inTurn(stopRunning)

@@ -70,25 +70,28 @@ export async function prepareScopeFolder(place: ScopeFolder): Promise<void> {
   }
 }
 
-/** Bytes on disk, files with several names counted once. 0 when there is no state. */
-export async function measureState(
-  place: ScopeFolder,
+/** Bytes on disk of all state, also that set aside. 0 when there is none. */
+export async function measureState(place: ScopeFolder): Promise<number> {
+  const states = (await folderNames(place.folder)).filter((name) => name.startsWith('root'))
+  return measureFolders(states.map((name) => path.join(place.folder, name)))
+}
+
+/** Bytes on disk, files with several names counted once. */
+export async function measureFolders(
+  folders: readonly string[],
   options: { signal?: AbortSignal } = {},
 ): Promise<number> {
-  const states = (await folderNames(place.folder)).filter((name) => name.startsWith('root'))
-  if (states.length === 0) return 0
+  if (folders.length === 0) return 0
   // In a process of its own: a state has hundreds of thousands of files.
   const result = await runCommand(
     'du',
-    ['--summarize', '--total', '--one-file-system', '--block-size=1', '--'].concat(
-      states.map((name) => path.join(place.folder, name)),
-    ),
+    ['--summarize', '--total', '--one-file-system', '--block-size=1', '--', ...folders],
     { limitMs: 10 * 60_000, ...options },
   )
   // Files that vanish under its eyes make du exit with 1, its total is good all the same.
   const total = result.stdout.match(/^(\d+)\ttotal$/m)?.[1]
   if (total === undefined) {
-    throw new HearthError('environment', `cannot measure ${place.root}: ${result.stderr}`)
+    throw new HearthError('environment', `cannot measure ${folders.join()}: ${result.stderr}`)
   }
   return Number(total)
 }
