@@ -119,11 +119,12 @@ export function createBuildHistory(
         .map(({ key, value }) => SolveReport.decode(readSolve(key, value)))
         .sort((a, b) => Number(a.startedAt ?? 0) - Number(b.startedAt ?? 0))
     },
-    solveOf(buildId, nodeId, ref) {
-      const key = [buildId, nodeId, ref]
-      const value = solves.get(key)
-      return value === undefined ? undefined : SolveReport.decode(readSolve(key, value))
-    },
+    hasSolves: (buildId, nodeId) =>
+      solves.getKeysCount({
+        start: [buildId, nodeId],
+        end: [buildId, nodeId, afterIds],
+        limit: 1,
+      }) > 0,
     prune(nowMs) {
       const end: [number, string] = [nowMs - limits.ageMs, '']
       const old = known([...byTime.getKeys({ end })].map(([, id]) => id))

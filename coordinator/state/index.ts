@@ -48,7 +48,8 @@ export interface BuildHistory {
   putSolve(buildId: string, nodeId: string, solve: SolveReport): boolean
   /** In the order in which they began. */
   solves(buildId: string): SolveReport[]
-  solveOf(buildId: string, nodeId: string, ref: string): SolveReport | undefined
+  /** Whether this node has said anything of the build. */
+  hasSolves(buildId: string, nodeId: string): boolean
   /** Takes away what is older than the history may be. Returns how many builds. */
   prune(nowMs: number): number
 }

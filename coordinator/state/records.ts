@@ -62,6 +62,8 @@ export const buildRecord = z.object({
   certificateUntilMs: timeMs,
   nodeIds: z.array(z.string()),
   finishedAtMs: timeMs.optional(),
+  /** False or absent: unfinished, or ended without the client's word, which may still come. */
+  finishedByClient: z.boolean().optional(),
   /** BuildOutcome of the contract; 0 while unfinished. */
   outcome: z.int(),
   durationMs: z.number(),
