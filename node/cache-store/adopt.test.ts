@@ -1,4 +1,4 @@
-import { chmod, link, mkdir, readFile, stat, symlink, writeFile } from 'node:fs/promises'
+import { chmod, link, mkdir, readFile, stat, symlink, truncate, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import test, { type ExecutionContext } from 'ava'
@@ -116,13 +116,20 @@ test('a file that is already read-only is adopted as it is', async (t) => {
   t.is((await stat(file)).mode & 0o777, 0o444)
 })
 
-test('a cancelled adoption ends early and leaves nothing', async (t) => {
-  const bytes = Buffer.alloc(200_000_000, 'x')
-  const { store, folder, file } = await withFile(t, bytes)
+/** Takes half a minute to hash, and no space. */
+async function withEndlessFile(t: ExecutionContext) {
+  const parts = await withFile(t, new Uint8Array())
+  await truncate(parts.file, 50e9)
+  return parts
+}
+
+test('a cancelled adoption ends at once, begun or waiting, and leaves nothing', async (t) => {
+  const { store, folder, file } = await withEndlessFile(t)
   const aborting = new AbortController()
-  const outcomes = Promise.allSettled(
-    [scope, fork].map((owner) => store.adopt(owner, digestOf('?'), file, aborting)),
-  )
+  const adopting = [scope, fork].map((owner) => store.adopt(owner, digestOf('?'), file, aborting))
+  const outcomes = Promise.allSettled(adopting)
+  while ((await filesOf(folder)).temporary.length < 2);
+  const startedMs = performance.now()
   aborting.abort()
   for (const outcome of await outcomes) {
     t.is(outcome.status, 'rejected')
@@ -130,12 +137,16 @@ test('a cancelled adoption ends early and leaves nothing', async (t) => {
     t.true(reason instanceof HearthError && reason.code === 'cancelled')
   }
   t.deepEqual((await filesOf(folder)).temporary, [])
+  // The thread is free again, too.
+  const { bytes, digest } = randomBlob(1000)
+  await writeFile(`${file}-2`, bytes)
+  t.is((await store.adopt(scope, digest, `${file}-2`, { signal: never })).type, 'adopted')
+  t.true(performance.now() - startedMs < 5000)
 })
 
 test('a store that closes does not wait for a long adoption', async (t) => {
-  const bytes = Buffer.alloc(200_000_000, 'y')
-  const { store, folder, file } = await withFile(t, bytes)
-  const adopting = t.throwsAsync(store.adopt(scope, digestOf(bytes), file, { signal: never }), {
+  const { store, folder, file } = await withEndlessFile(t)
+  const adopting = t.throwsAsync(store.adopt(scope, digestOf('?'), file, { signal: never }), {
     instanceOf: HearthError,
   })
   await store[Symbol.asyncDispose]()

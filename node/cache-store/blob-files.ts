@@ -34,12 +34,9 @@ export async function openBlobFiles(folder: string): Promise<BlobFiles> {
   const temporary = path.join(folder, 'tmp')
   await fs.rm(temporary, { recursive: true, force: true })
   mkdirSync(temporary, { recursive: true, mode: 0o700 })
-  let isNew = false
-  for (let shard = 0; shard < shardCount; shard++) {
-    const made = mkdirSync(path.join(blobs, shardName(shard)), { recursive: true, mode: 0o700 })
-    isNew ||= made !== undefined
+  if (mkdirSync(blobs, { recursive: true, mode: 0o700 }) !== undefined) {
+    for (const parent of [path.dirname(blobs), folder]) await syncFolder(parent)
   }
-  if (isNew) for (const parent of [blobs, path.dirname(blobs), folder]) await syncFolder(parent)
 
   let made = 0
   const pathOf = (digest: Digest) => {
@@ -55,8 +52,12 @@ export async function openBlobFiles(folder: string): Promise<BlobFiles> {
     },
     async publish(file, digest) {
       const final = pathOf(digest)
+      const shard = path.dirname(final)
+      if ((await fs.mkdir(shard, { recursive: true, mode: 0o700 })) !== undefined) {
+        await syncFolder(blobs)
+      }
       await fs.rename(file, final)
-      await syncFolder(path.dirname(final))
+      await syncFolder(shard)
     },
     async discard(file) {
       await fs.rm(file, { force: true })
@@ -78,7 +79,7 @@ export async function openBlobFiles(folder: string): Promise<BlobFiles> {
         foreign: [],
       }
       const parent = path.join(blobs, shardName(shard))
-      for (const name of readdirSync(parent)) {
+      for (const name of namesIn(parent)) {
         const digest = `sha256:${name}`
         if (!isDigest(digest) || !name.startsWith(shardName(shard))) {
           found.foreign.push(path.join(parent, name))
@@ -90,6 +91,16 @@ export async function openBlobFiles(folder: string): Promise<BlobFiles> {
       }
       return found
     },
+  }
+}
+
+/** Shards are made with their first blob. */
+function namesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder)
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT')) return []
+    throw toHearthError(error, 'list blob files')
   }
 }
 

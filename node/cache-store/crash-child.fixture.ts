@@ -6,13 +6,14 @@
  *   crash-child FOLDER half              writes half a blob, says so, and waits to be killed
  *   crash-child FOLDER hold              opens the store and waits to be killed
  *   crash-child FOLDER churn SEED        puts, adopts and removes until it is killed
- *   crash-child FOLDER fill              puts until that fails, says why, and whether the store still works
+ *   crash-child FOLDER fill              fills the disk, says what fails for it, and whether the store still works
  */
 import { writeSync } from 'node:fs'
 import { rm, writeFile } from 'node:fs/promises'
 import { type Digest, digestOf } from '../../core/digest.ts'
 import { toHearthError } from '../../core/errors.ts'
 import { silentLogger } from '../../core/log.ts'
+import { makeScope } from '../../core/scope.ts'
 import { type CacheStore, openCacheStore } from './index.ts'
 import { never, put, scope } from './temporary-store.fixture.ts'
 
@@ -76,18 +77,31 @@ async function churn(seed: string): Promise<void> {
   }
 }
 
+/** First the blobs find no space, then, with not a byte left, the index does not. */
 async function fill(): Promise<void> {
+  const filler = `${folder}/../filler`
   const store = await openCacheStore({ folder, log: silentLogger })
-  const kept: Digest[] = []
+  const first = await put(store, scope, bytesOf('first'))
+  await sayFailure(async (i) => put(store, scope, bytesOf(`${i} `)))
+  await store.reset(makeScope('nobody', 'main'))
+  await sayFailure(async (i) => writeFile(filler, bytesOf(`${i}`, 512), { flag: 'a' }))
+  await sayFailure(async (i) => store.share(scope, makeScope(`p${i}`, 'main'), first))
+  await rm(filler)
+  const last = await put(store, scope, bytesOf('last', 100))
+  await store.remove(scope, first)
+  await store[Symbol.asyncDispose]()
+  {
+    await using again = await openCacheStore({ folder, log: silentLogger })
+    say(again.stat(scope, last)?.size === 100 ? 'goes on' : 'lost')
+  }
+}
+
+async function sayFailure(run: (i: number) => Promise<unknown>): Promise<void> {
   try {
-    for (let i = 0; ; i++) kept.push(await put(store, scope, bytesOf(`${i} `, 300_000)))
+    for (let i = 0; i < 100_000; i++) await run(i)
   } catch (error) {
     say(toHearthError(error).code)
   }
-  await store.reset(scope)
-  await put(store, scope, bytesOf('after', 300_000))
-  await store[Symbol.asyncDispose]()
-  say(kept.length > 0 ? 'goes on' : 'kept nothing')
 }
 
 if (mode === 'at') await dieAt(rest[0] ?? '', rest[1] ?? '')

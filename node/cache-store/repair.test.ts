@@ -39,6 +39,7 @@ test('files without a row, rows without a file and files of the wrong size go at
   await rm(blobFile(folder, folderInstead))
   await mkdir(blobFile(folder, folderInstead))
   const stray = randomBlob(77)
+  await mkdir(path.dirname(blobFile(folder, stray.digest)), { recursive: true })
   await writeFile(blobFile(folder, stray.digest), stray.bytes)
   await writeFile(path.join(folder, 'tmp', '1'), 'half')
   await link(blobFile(folder, good), path.join(folder, 'tmp', '2'))
@@ -56,6 +57,7 @@ test('files without a row, rows without a file and files of the wrong size go at
 test('a file that is not ours stays and is named in the log', async (t) => {
   const folder = await storeWith(t, [])
   const file = path.join(folder, 'blobs', 'sha256', '00', 'notes.txt')
+  await mkdir(path.dirname(file))
   await writeFile(file, 'hello')
   const lines: string[] = []
   const log = pino({}, { write: (line: string) => void lines.push(line) })
@@ -124,6 +126,8 @@ test.serial(
     // Links of one file: quicker to make than files.
     const source = path.join(folder, 'three-bytes')
     await writeFile(source, 'abc')
+    const shards = new Set(digests.map((digest) => path.dirname(blobFile(folder, digest))))
+    for (const shard of shards) await mkdir(shard)
     for (let start = 0; start < digests.length; start += 1000) {
       const slice = digests.slice(start, start + 1000)
       await Promise.all(slice.map((digest) => link(source, blobFile(folder, digest))))

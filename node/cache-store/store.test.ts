@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { rm, truncate, writeFile } from 'node:fs/promises'
 import path from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import test from 'ava'
 import { digestOf } from '../../core/digest.ts'
 import { HearthError } from '../../core/errors.ts'
@@ -180,6 +181,36 @@ test('a blob that is written again while it is being removed is there or not, ne
   await store.remove(stranger, digest)
   t.deepEqual(await filesOf(folder), { blobs: [], temporary: [] })
   t.deepEqual(store.usage(), { blobs: 0, bytes: 0, scopes: new Map() })
+})
+
+test('a late unlink spares the file that somebody has published again meanwhile', async (t) => {
+  const removing = Promise.withResolvers<void>()
+  const published = Promise.withResolvers<void>()
+  const reached = Promise.withResolvers<void>()
+  const { store } = await temporaryStore(t, {
+    atPoint: async (point) => {
+      if (point === 'row removed') {
+        reached.resolve()
+        await removing.promise
+      }
+      if (point === 'file published') await published.promise
+    },
+  })
+  const { bytes, digest } = randomBlob(1000)
+  published.resolve()
+  await put(store, scope, bytes)
+
+  const removal = store.remove(scope, digest)
+  await reached.promise
+  const publishedAgain = Promise.withResolvers<void>()
+  published.promise = publishedAgain.promise
+  const writing = put(store, stranger, bytes)
+  removing.resolve()
+  // The removal must wait for the writer, so there is nothing to wait for but time.
+  await Promise.race([removal, setTimeout(100)])
+  publishedAgain.resolve()
+  await Promise.all([writing, removal])
+  t.true((await read(store, stranger, digest))?.equals(bytes))
 })
 
 test('reset removes everything of one scope and nothing of others', async (t) => {

@@ -1,4 +1,5 @@
-import { chmod, open, rm, truncate } from 'node:fs/promises'
+import { chmod, copyFile, open, rename, rm, truncate } from 'node:fs/promises'
+import { setTimeout } from 'node:timers/promises'
 import test from 'ava'
 import type { Digest } from '../../core/digest.ts'
 import type { CacheStore, VerifyEvent } from './index.ts'
@@ -120,6 +121,25 @@ test('blobs that come and go while a store is verified are no findings', async (
   for (const { bytes, digest } of blobs) {
     t.true((await read(store, scope, digest))?.equals(bytes))
   }
+})
+
+test('a file that was replaced while the old one was read back is not blamed for it', async (t) => {
+  const { store, folder } = await temporaryStore(t)
+  const { bytes, digest } = randomBlob(100_000_000)
+  await put(store, scope, bytes)
+  // Starts the thread, so that it reads the moment it is asked.
+  t.is((await verify(store)).problems.size, 0)
+  const file = blobFile(folder, digest)
+  await copyFile(file, `${folder}/good`)
+  await flipByte(file, bytes.length - 1)
+  const events = store.verify({ signal: never })[Symbol.asyncIterator]()
+  await events.next()
+  const checked = events.next()
+  await setTimeout(10)
+  await rename(`${folder}/good`, file)
+  t.like(await checked, { value: { type: 'progress' } })
+  t.deepEqual(store.stat(scope, digest), { digest, size: bytes.length })
+  t.is((await verify(store)).problems.size, 0)
 })
 
 test('verifying stops when told to', async (t) => {
