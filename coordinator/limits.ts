@@ -32,6 +32,9 @@ export const heartbeatsMissedMax = 3
 /** What FinishBuild gives the nodes to deliver their reports. */
 export const reportsWaitMs = 2_000
 
+/** Measuring a node's caches walks BuildKit's state. */
+export const usageMs = 60_000
+
 /** Reading back a node's whole cache, or emptying it. */
 export const verifyMs = 6 * 60 * 60_000
 export const resetMs = 10 * 60_000

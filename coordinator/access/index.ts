@@ -73,4 +73,5 @@ export {
   visibleProject,
 } from './caller.ts'
 export { readOperatorToken } from './operator-token.ts'
+export { hashPublicKey } from './public-key.ts'
 export { createTokens } from './tokens.ts'

@@ -8,7 +8,7 @@ import {
   NodeControlClient,
   type ResetReply,
 } from '../../proto/generated/hearth/v1/node.ts'
-import { resetMs, verifyMs } from '../limits.ts'
+import { resetMs, usageMs, verifyMs } from '../limits.ts'
 import type { NodeRecord } from '../state/index.ts'
 import type { NodeControlPool } from './index.ts'
 
@@ -60,7 +60,7 @@ export function createNodeControlPool(first: TlsIdentity): NodeControlPool {
       callUnary(
         `ask the node ${node.name} for its usage`,
         (metadata, call, done) => clientOf(node).usage({ project }, metadata, call, done),
-        options,
+        { ...options, timeoutMs: usageMs },
       ),
     verify: (node, project, options) =>
       callStream(
