@@ -1,0 +1,43 @@
+/** Says how a build ended: two lines for people, or the one JSON document. */
+import type { Build } from '../../proto/generated/hearth/v1/build.ts'
+import type { Terminal } from '../terminal.ts'
+import { type BuildCommandLine, isOn, valuesOf } from './command-line.ts'
+import type { BuildSite } from './site.ts'
+import { type BuildEnding, formatSummary } from './summary.ts'
+
+export interface EndedBuild {
+  readonly site: BuildSite
+  readonly project: string
+  readonly ending: BuildEnding
+  readonly exitCode: number
+  readonly durationMs: number
+  /** What the coordinator answered; undefined without one, or when it did not answer in time. */
+  readonly build: Build | undefined
+}
+
+export function reportBuild(terminal: Terminal, line: BuildCommandLine, ended: EndedBuild): void {
+  const { site, build, ending, durationMs } = ended
+  if (!isQuiet(line)) {
+    for (const text of formatSummary(ending, durationMs, build)) terminal.note(text)
+  }
+  if (!line.json) return
+  const document = {
+    buildId: site.type === 'placed' ? site.buildId : null,
+    project: ended.project,
+    builder: site.type,
+    outcome: ending,
+    exitCode: ended.exitCode,
+    durationMs,
+    stepsReused: build?.stepsReused ?? null,
+    stepsTotal: build?.stepsTotal ?? null,
+    savedMs: build?.savedMs ?? null,
+    nodeIds: build?.nodeIds ?? [],
+  }
+  terminal.print(`${JSON.stringify(document, undefined, 2)}\n`)
+}
+
+/** Whoever silenced buildx wants no summary either. */
+function isQuiet(line: BuildCommandLine): boolean {
+  const progress = valuesOf(line, 'progress').at(-1)
+  return isOn(line, 'quiet') || progress === 'quiet' || progress === 'none'
+}

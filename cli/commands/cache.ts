@@ -1,0 +1,108 @@
+/** `hearth cache`: what the cache holds, whether it is sound; forget it. */
+import { HearthError } from '../../core/errors.ts'
+import { AdminService } from '../../proto/generated/hearth/v1/coordinator.ts'
+import type { NodeCacheUsage } from '../../proto/generated/hearth/v1/node.ts'
+import { askCoordinator } from '../client-verb.ts'
+import { exitCodes } from '../exit-codes.ts'
+import { addClientFlags, type CommonFlags, runFlags } from '../flags.ts'
+import { formatTable } from '../table.ts'
+import { answer, type Terminal, type Verb } from '../terminal.ts'
+import { formatAge, formatBytes } from '../units.ts'
+import { createVerifyWatch } from '../verify-watch.ts'
+
+interface Flags extends CommonFlags {
+  project?: string
+}
+
+// Deleting or measuring BuildKit's state walks many files.
+const slowCallMs = 5 * 60_000
+// Terabytes at the pace of a slow disk.
+const verifyMs = 24 * 60 * 60_000
+
+export const verb: Verb = {
+  run: (args, terminal) =>
+    runFlags('cache', args, terminal, (command, run) => {
+      command.description('Shows, verifies and resets the cache.')
+      addClientFlags(command.command('usage'))
+        .description('Shows what the cache of each node holds.')
+        .option('--project <name>', 'only this project')
+        .action((flags: Flags) => run(showUsage(terminal, flags)))
+      addClientFlags(command.command('verify'))
+        .description('Reads every cached blob back; removes and reports what is damaged.')
+        .option('--project <name>', 'only this project')
+        .action((flags: Flags) => run(verifyCache(terminal, flags)))
+      addClientFlags(command.command('reset'))
+        .description("Forgets a project's cache on every node, BuildKit's state included.")
+        .requiredOption('--project <name>', 'the project')
+        .action((flags: Flags) => run(resetCache(terminal, flags)))
+    }),
+}
+
+async function showUsage(terminal: Terminal, flags: Flags): Promise<undefined> {
+  const { nodes } = await askCoordinator(terminal, flags, ({ client, signal }) =>
+    client.call(
+      AdminService.cacheUsage,
+      { project: flags.project ?? '' },
+      { signal, timeoutMs: slowCallMs },
+    ),
+  )
+  answer(terminal, { json: flags.json === true }, { nodes }, describeUsage(nodes))
+}
+
+function describeUsage(nodes: readonly NodeCacheUsage[]): string[] {
+  const now = new Date()
+  const rows = nodes.flatMap((node) =>
+    node.scopes.map((usage) => ({ ...usage, nodeId: node.nodeId })),
+  )
+  const totals = nodes.map(
+    (node) =>
+      `node ${node.nodeId}: ${formatBytes(node.storeBytes)} on disk, ` +
+      `${formatBytes(node.diskFreeBytes)} free`,
+  )
+  if (rows.length === 0) return [...totals, 'No cache yet.']
+  const table = formatTable<(typeof rows)[number]>(
+    [
+      { title: 'NODE', value: (row) => row.nodeId },
+      { title: 'PROJECT', value: (row) => row.scope?.project ?? '-' },
+      { title: 'LINE', value: (row) => row.scope?.line ?? '-' },
+      { title: 'BLOBS', value: (row) => `${row.blobs}`, align: 'right' },
+      { title: 'BYTES', value: (row) => formatBytes(row.bytes), align: 'right' },
+      { title: 'FRAGMENTS', value: (row) => `${row.fragments}`, align: 'right' },
+      { title: 'BUILDKIT', value: (row) => formatBytes(row.buildkitBytes), align: 'right' },
+      { title: 'USED', value: (row) => formatAge(row.lastUsedAt, now) },
+    ],
+    rows,
+  )
+  return [...table, '', ...totals]
+}
+
+async function verifyCache(terminal: Terminal, flags: Flags): Promise<number> {
+  const watch = createVerifyWatch(terminal)
+  await askCoordinator(terminal, flags, async ({ client, signal }) => {
+    const events = client.stream(
+      AdminService.verifyCache,
+      { project: flags.project ?? '' },
+      { signal, timeoutMs: verifyMs },
+    )
+    for await (const event of events) watch.see(event)
+  })
+  const result = watch.result()
+  answer(terminal, { json: flags.json === true }, result, [
+    `Read ${result.blobs} blobs (${formatBytes(result.bytes)}); ` +
+      (result.findings.length === 0
+        ? 'all of them are sound.'
+        : `${result.findings.length} were damaged.`),
+  ])
+  return result.findings.length === 0 ? exitCodes.ok : exitCodes.corrupt
+}
+
+async function resetCache(terminal: Terminal, flags: Flags): Promise<undefined> {
+  const project = flags.project
+  if (!project) throw new HearthError('invalid-input', '--project needs a name')
+  const { bytesFreed } = await askCoordinator(terminal, flags, ({ client, signal }) =>
+    client.call(AdminService.resetCache, { project }, { signal, timeoutMs: slowCallMs }),
+  )
+  answer(terminal, { json: flags.json === true }, { project, bytesFreed }, [
+    `Forgot the cache of ${project}: ${formatBytes(bytesFreed)} freed.`,
+  ])
+}

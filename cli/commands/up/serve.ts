@@ -1,0 +1,62 @@
+/** Coordinator and one node in this process, on loopback: what `hearth up` runs. */
+import { startCoordinator } from '../../../coordinator/main.ts'
+import { createLogger, type LogLevel } from '../../../core/log.ts'
+import { startNode } from '../../../node/main.ts'
+import { dataClientFile, writeClientFile } from '../../client-file.ts'
+import { prepareDataFolder } from '../../daemon/data-folder.ts'
+import { catchStop } from '../../daemon/stop-signal.ts'
+import { claimUp } from '../../daemon/up-file.ts'
+import type { Terminal } from '../../terminal.ts'
+
+export interface ServeOptions {
+  readonly folder: string
+  /** Of the coordinator; 0 takes any free one. */
+  readonly port: number
+  readonly slots: number | undefined
+  readonly logLevel: LogLevel
+}
+
+export interface Serving {
+  readonly pid: number
+  readonly address: string
+  readonly nodeId: string
+}
+
+const loopback = '127.0.0.1'
+
+/**
+ * Serves until SIGTERM or SIGINT.
+ * @param onReady called once builds are possible.
+ * @throws HearthError when something does not start; what had started is stopped again.
+ */
+export async function serve(
+  terminal: Terminal,
+  options: ServeOptions,
+  onReady: (serving: Serving) => void,
+): Promise<void> {
+  using stop = catchStop(terminal)
+  const { signal } = stop
+  const log = createLogger(options.logLevel)
+  const layout = await prepareDataFolder(options.folder)
+  await using claim = await claimUp(options.folder)
+  await using coordinator = await startCoordinator({
+    folder: layout.coordinator,
+    listen: { host: loopback, port: options.port },
+    log: log.child({ room: 'coordinator' }),
+    signal,
+  })
+  const { address, caPem, adminToken } = coordinator
+  await writeClientFile(dataClientFile(options.folder), { address, caPem, token: adminToken })
+  await using node = await startNode({
+    folder: layout.node,
+    coordinator: { address, caPem },
+    joinToken: await coordinator.newJoinToken(),
+    listen: { host: loopback, port: 0 },
+    slots: options.slots,
+    log: log.child({ room: 'node' }),
+    signal,
+  })
+  await claim.markReady({ address, nodeId: node.nodeId })
+  onReady({ pid: process.pid, address, nodeId: node.nodeId })
+  await stop.asked
+}
