@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Installs what is missing to run the demo, the tests or the measurements, and nothing else.
+# Installs what is missing to run the demo, the tests or the measurements, and nothing else; or, for an
+# installed Hearth, what a builder node needs (runtime).
 #
-#   bash tools/setup.sh demo|test|bench|all
+#   bash tools/setup.sh demo|test|bench|all|runtime
 #
 # npm packages go into the clone, Debian packages into the system, Go-built tools into one folder that all
 # clones share (core/programs.ts looks there). When nothing is missing, only files are looked at: no npm, no
@@ -24,11 +25,11 @@ build_recipe=1
 
 # Debian package, the sets it is for, and the file or command that shows that it is there.
 debian_packages=(
-  'iproute2            demo test bench   ip'
-  'ca-certificates     demo test bench   /etc/ssl/certs/ca-certificates.crt'
-  'runc                demo test bench   runc'
-  'containernetworking-plugins demo test bench /usr/lib/cni/bridge|/opt/cni/bin/bridge'
-  'iptables            demo test bench   iptables'
+  'iproute2            demo test bench runtime   ip'
+  'ca-certificates     demo test bench runtime   /etc/ssl/certs/ca-certificates.crt'
+  'runc                demo test bench runtime   runc'
+  'containernetworking-plugins demo test bench runtime /usr/lib/cni/bridge|/opt/cni/bin/bridge'
+  'iptables            demo test bench runtime   iptables'
   'busybox-static      demo test bench   static-busybox'
   'docker-registry     demo test bench   docker-registry'
   'openssh-client      test              ssh-agent'
@@ -38,7 +39,7 @@ say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
 
 usage() {
-  echo "usage: bash tools/setup.sh demo|test|bench|all" >&2
+  echo "usage: bash tools/setup.sh demo|test|bench|all|runtime" >&2
   exit 2
 }
 
@@ -270,9 +271,10 @@ install_s3_server() {
 }
 
 (($# == 1)) || usage
-case $1 in demo | test | bench | all) ;; *) usage ;; esac
+case $1 in demo | test | bench | all | runtime) ;; *) usage ;; esac
 
-install_npm_packages
+# An installed package has its npm packages, and no place to put others.
+[[ $1 == runtime ]] || install_npm_packages
 install_debian_packages "$1"
 install_buildkit_tools
-[[ $1 == demo ]] || install_s3_server
+case $1 in demo | runtime) ;; *) install_s3_server ;; esac
