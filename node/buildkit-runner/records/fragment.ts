@@ -9,13 +9,7 @@
 import { z } from 'zod'
 import { type Digest, digestOf } from '../../../core/digest.ts'
 import { formatVersions, refuseNewer } from '../../../core/format-version.ts'
-import {
-  compareText,
-  type Graph,
-  type GraphRecord,
-  inTopologicalOrder,
-  usefulRecords,
-} from './graph.ts'
+import { compareText, type Graph, inTopologicalOrder, usefulPart } from './graph.ts'
 import { descriptorShape, noRecord, parseJson } from './manifest.ts'
 import { configShape, parseConfig, writeConfig } from './record.ts'
 
@@ -31,15 +25,10 @@ const fragmentShape = z.looseObject({
   config: configShape,
 })
 
-export function hasResult(record: GraphRecord): boolean {
-  return record.results.size > 0
-}
-
 /** The version of a fragment is checked before anything else of it is looked at. */
 export function writeFragment(graph: Graph): FragmentDocument {
-  const useful = usefulRecords(graph.records, hasResult)
-  const records = [...graph.records.values()].filter((record) => useful.has(record.key))
-  const { config, blobs } = writeConfig(inTopologicalOrder(records), (record) =>
+  const records = inTopologicalOrder(usefulPart(graph).records.values())
+  const { config, blobs } = writeConfig(records, (record) =>
     [...record.results.values()]
       .map(({ chain }) => ({ chain }))
       .sort((a, b) => compareText(a.chain.key, b.chain.key)),

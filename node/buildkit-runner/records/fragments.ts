@@ -8,7 +8,7 @@ import { type Scope, type ScopeId, scopeId } from '../../../core/scope.ts'
 import type { BlobInfo, CacheStore } from '../../cache-store/index.ts'
 import { readFragment, writeFragment } from './fragment.ts'
 import { type FragmentRows, openFragmentRows } from './fragment-rows.ts'
-import type { Descriptor, Graph } from './graph.ts'
+import { type Descriptor, type Graph, usefulPart } from './graph.ts'
 import type { ComposedRecord, KeepResult, Records } from './index.ts'
 import { parseCacheManifest, parseJson } from './manifest.ts'
 import { configShape, parseConfig } from './record.ts'
@@ -67,7 +67,7 @@ export async function createRecords(
   }
 
   async function keep(scope: Scope, manifest: Digest): Promise<KeepResult> {
-    const graph = await readExport(store, scope, manifest)
+    const graph = usefulPart(await readExport(store, scope, manifest))
     const { digest, bytes } = writeFragment(graph)
     if (graph.records.size === 0) {
       log.info({ scope: scopeId(scope), manifest }, 'an exported record has no layer that is here')

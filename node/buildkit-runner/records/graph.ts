@@ -121,3 +121,16 @@ export function usefulRecords(
   }
   return useful
 }
+
+/** The part of a graph that can ever be a hit. */
+export function usefulPart(graph: Graph, has: (record: GraphRecord) => boolean = hasResult): Graph {
+  const useful = usefulRecords(graph.records, has)
+  return {
+    ...graph,
+    records: new Map([...graph.records].filter(([key]) => useful.has(key))),
+  }
+}
+
+export function hasResult(record: GraphRecord): boolean {
+  return record.results.size > 0
+}

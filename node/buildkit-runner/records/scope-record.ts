@@ -4,8 +4,7 @@
  */
 import type { Digest } from '../../../core/digest.ts'
 import type { BlobInfo } from '../../cache-store/index.ts'
-import { hasResult } from './fragment.ts'
-import { emptyGraph, type Graph } from './graph.ts'
+import { emptyGraph, type Graph, hasResult } from './graph.ts'
 import { mergeGraphs, relabelled } from './merge.ts'
 import { makeServedRecord, type ServedRecord } from './serve-record.ts'
 

@@ -8,7 +8,13 @@ import test from 'ava'
 import fc from 'fast-check'
 import { type Digest, digestHex, digestOf } from '../../../core/digest.ts'
 import { mib } from '../../../core/limits.ts'
-import { type Fixture, freshBytes, openFixture, otherScope, repository } from './fixture.ts'
+import {
+  type Fixture,
+  freshBytes,
+  openFixture,
+  otherScope,
+  repository,
+} from './temporary-registry.fixture.ts'
 
 // One store for all: each test has bytes and grants of its own.
 let shared: Fixture

@@ -9,6 +9,7 @@ import { digestHex, digestOf } from '../../../core/digest.ts'
 import { HearthError } from '../../../core/errors.ts'
 import { mib } from '../../../core/limits.ts'
 import { silentLogger } from '../../../core/log.ts'
+import { createRegistry, type Grant } from './index.ts'
 import {
   type Answer,
   call,
@@ -18,8 +19,7 @@ import {
   otherScope,
   repository,
   scope,
-} from './fixture.ts'
-import { createRegistry, type Grant } from './index.ts'
+} from './temporary-registry.fixture.ts'
 
 // One store for most: each test has bytes and grants of its own.
 let shared: Fixture

@@ -1,5 +1,5 @@
 /** For tests: a registry over a real store in a folder of its own, and a client that says what it sends. */
-import { createHash, randomBytes } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { type IncomingHttpHeaders, type OutgoingHttpHeaders, request as send } from 'node:http'
 import os from 'node:os'
@@ -117,10 +117,4 @@ export function repository(grant: Grant, name = 'cache'): string {
 export function freshBytes(count: number): { bytes: Buffer; digest: Digest } {
   const bytes = randomBytes(count)
   return { bytes, digest: digestOf(bytes) }
-}
-
-export function sha256(chunks: Iterable<Uint8Array>): string {
-  const hash = createHash('sha256')
-  for (const chunk of chunks) hash.update(chunk)
-  return `sha256:${hash.digest('hex')}`
 }
