@@ -17,7 +17,7 @@ tools=${HEARTH_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/hearth/tools/bin}
 
 # From these versions on, an installed program is used instead of a built one.
 buildkit_min=0.34.2
-buildx_min=0.33.0
+buildx_min=0.30.1
 go_min=1.26.8
 
 # Raised when tools are built in another way from the same modules.
