@@ -156,6 +156,24 @@ test('a blob that two lines share counts once against the limit of their project
   t.truthy(store.stat(fork, digest))
 })
 
+test('the limit is reached although a shared blob frees nothing until its last line of the project goes', async (t) => {
+  let now = 0
+  const { store } = await temporaryStore(t, { clock: () => now, defaultPolicy: unlimited })
+  const shared = await put(store, scope, randomBlob(1000).bytes)
+  const lines = Array.from({ length: 6 }, (_, i) => makeScope('app', `fork-${i}`))
+  for (const line of [...lines, stranger]) await store.share(scope, line, shared)
+  now = 10
+  const young = [
+    await put(store, scope, randomBlob(1000).bytes),
+    await put(store, scope, randomBlob(1000).bytes),
+  ]
+  store.setPolicies(new Map([['app', { bytesMax: 2000, daysMax: 9 }]]))
+  await store.evict()
+  for (const line of [scope, ...lines]) t.is(store.stat(line, shared), undefined)
+  t.truthy(store.stat(stranger, shared))
+  for (const digest of young) t.truthy(store.stat(scope, digest))
+})
+
 test('uses and policies are remembered across a restart', async (t) => {
   let now = 0
   const folder = await temporaryFolder(t)

@@ -108,7 +108,6 @@ export function createHoldings(deps: {
         if (index.size(blob.digest) === undefined) {
           book((accounts) => accounts.blobAdded(blob.size))
         }
-        leaving.delete(blob.digest)
         rows.putBlob(blob)
         addOwner(scope, blob, rows, book)
       })

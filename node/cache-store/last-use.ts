@@ -30,6 +30,7 @@ export function createLastUse(
 ): LastUse {
   let pending = new Map<string, Use>()
   let timer: NodeJS.Timeout | undefined
+  let last: Promise<void> = Promise.resolve()
   const now = () => Math.floor(deps.clock())
 
   const write = (slice: Use[]) =>
@@ -41,14 +42,20 @@ export function createLastUse(
       }
     })
 
-  const flush = async () => {
-    clearTimeout(timer)
-    timer = undefined
+  const writePending = async () => {
     const uses = [...pending.values()]
     pending = new Map()
     for (let start = 0; start < uses.length; start += sliceMax) {
       await write(uses.slice(start, start + sliceMax))
     }
+  }
+  const flush = () => {
+    clearTimeout(timer)
+    timer = undefined
+    // After one that is under way: who waits for a flush waits for every use before it.
+    const flushed = last.then(writePending)
+    last = flushed.catch(() => undefined)
+    return flushed
   }
   const flushLater = () => {
     flush().catch((error) => deps.log.warn({ error }, 'cannot note when blobs were last used'))
@@ -60,7 +67,7 @@ export function createLastUse(
       const use: Use = { scope, digest, lastUsedAtMs: now() }
       deps.accounts.used(scope, use.lastUsedAtMs)
       pending.set(nameOf(use), use)
-      if (pending.size >= pendingMax) flushLater()
+      if (pending.size === pendingMax) flushLater()
       else timer ??= setTimeout(flushLater, options.flushMs).unref()
     },
     isPending: (holding) => pending.has(nameOf(holding)),
