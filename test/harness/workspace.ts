@@ -42,7 +42,9 @@ export async function createWorkspace(registryHost: string): Promise<Workspace> 
   const modules = await goModules()
 
   const changed = path.join(folder, 'internal/api/health.go')
+  const line = 'const Revision = "0"'
   const original = await readFile(changed, 'utf8')
+  if (!original.includes(line)) throw new Error(`${changed} has lost the line that is changed`)
   let revision = 0
   const owned = cleanUp.move()
   return {
@@ -55,8 +57,8 @@ export async function createWorkspace(registryHost: string): Promise<Workspace> 
     ],
     async changeLine() {
       revision += 1
-      const line = `const Revision = "${revision} of ${path.basename(folder)}"`
-      await writeFile(changed, original.replace('const Revision = "0"', line))
+      const replacement = `const Revision = "${revision} of ${path.basename(folder)}"`
+      await writeFile(changed, original.replace(line, replacement))
     },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   }
