@@ -20,7 +20,10 @@ export async function createBuildProxy(
   options: BuildProxyOptions,
 ): Promise<BuildProxy> {
   const connections = new Set<ClientConnection>()
-  const quiet = createQuietTime({ isAnybodyQueued: () => deps.scheduler.load().queued > 0 })
+  const quiet = createQuietTime(
+    { isAnybodyQueued: () => deps.scheduler.load().queued > 0 },
+    options.exportGraceMs === undefined ? {} : { graceMs: options.exportGraceMs },
+  )
 
   // buildx's remote driver offers no ALPN protocol over mutual TLS, so HTTP/2 is taken for granted
   // instead of negotiated.

@@ -43,6 +43,8 @@ export interface BuildProxyOptions {
   identity: TlsIdentity
   /** Host name under which daemons know the loopback registry, with its port. */
   registryHost: string
+  /** How long exports let another build begin first; see quiet-time.ts. Default 1 s. */
+  exportGraceMs?: number
 }
 
 export { createBuildProxy } from './build-proxy.ts'

@@ -101,7 +101,8 @@ export function signalOf(down: ServerHttp2Stream): AbortSignal {
   const controller = new AbortController()
   down.on('error', () => {})
   down.on('close', () => {
-    if (!down.writableFinished) {
+    // A stream that the client resets counts as finished for writing, but not as answered.
+    if (down.aborted || !down.writableFinished) {
       controller.abort(new HearthError('cancelled', 'the client ended the call'))
     }
   })

@@ -1,0 +1,3 @@
+module hearth.build/agent-probe
+
+go 1.26

@@ -1,0 +1,272 @@
+/**
+ * A builder without a coordinator: every room of a node on real parts, and clients that reach its build
+ * proxy with certificates of an authority made for the test. For tests that look behind the proxy.
+ */
+import { generateKeyPairSync } from 'node:crypto'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import path from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { openAuthority } from '../../coordinator/access/index.ts'
+import { nodeServerName } from '../../core/identity.ts'
+import { createLogger, silentLogger } from '../../core/log.ts'
+import { findProgram } from '../../core/programs.ts'
+import { makeScope, type Scope } from '../../core/scope.ts'
+import { createDaemonPool, type DaemonPool } from '../../node/buildkit-runner/daemon/index.ts'
+import { createBuildProxy } from '../../node/buildkit-runner/proxy/index.ts'
+import { createRecords, type Records } from '../../node/buildkit-runner/records/index.ts'
+import { createRegistry } from '../../node/buildkit-runner/registry/index.ts'
+import { type CacheStore, openCacheStore } from '../../node/cache-store/index.ts'
+import { createScheduler } from '../../node/scheduler/index.ts'
+import { KeepOutcome, type SolveReport } from '../../proto/generated/hearth/v1/build.ts'
+import { type CommandResult, createTemporaryFolder, runTimed } from '../harness/index.ts'
+
+export interface Builder extends AsyncDisposable {
+  readonly scope: Scope
+  readonly store: CacheStore
+  readonly records: Records
+  /** How clients reach BuildKit through the proxy, and past it on the same daemon. */
+  readonly through: Clients
+  readonly direct: Clients
+  /** Every report so far, in order: two of each solve that left something to keep. */
+  readonly reports: readonly SolveReport[]
+  /** The last report of the next solve to settle (its cache is kept, or lost, or there is none). */
+  settled(): Promise<SolveReport>
+  /** How many containers were started whose command holds this text: how often a step really ran. */
+  runs(text: string): Promise<number>
+  /** Resolves when such a container has been started. */
+  running(text: string): Promise<void>
+  /** Stops the daemon and deletes BuildKit's state; the cache store stays. */
+  forgetBuildkit(): Promise<void>
+  /** Called with the digests of every record right after it was composed for a solve. */
+  onCompose?: (digests: readonly string[]) => void
+}
+
+export interface Clients {
+  /** buildctl with these arguments after the address. */
+  buildctl(args: readonly string[], options?: RunOptions): Promise<CommandResult>
+  /** buildx with these arguments, on a builder that is this endpoint. */
+  buildx(args: readonly string[], options?: RunOptions): Promise<CommandResult>
+  /** The command line of buildctl, for tests that have to stop it. */
+  buildctlCommand(args: readonly string[]): { command: string; args: string[] }
+  buildxCommand(args: readonly string[]): {
+    command: string
+    args: string[]
+    env: NodeJS.ProcessEnv
+  }
+}
+
+interface RunOptions {
+  cwd?: string
+  env?: NodeJS.ProcessEnv
+}
+
+export async function startBuilder(): Promise<Builder> {
+  await using cleanUp = new AsyncDisposableStack()
+  const log = process.env.HEARTH_TEST_LOG ? createLogger('debug') : silentLogger
+  const folder = cleanUp.use(await createTemporaryFolder('builder')).path
+  const scope = makeScope('app', 'main')
+  const store = cleanUp.use(await openCacheStore({ folder: path.join(folder, 'store'), log }))
+  const records = cleanUp.use(
+    await createRecords({ store, log }, { folder: path.join(folder, 'records') }),
+  )
+  let daemons: DaemonPool | undefined
+  const registry = cleanUp.use(
+    await createRegistry({
+      store,
+      log,
+      contentFile: (owner, digest) => daemons?.contentFile(owner, digest),
+    }),
+  )
+  const pool = cleanUp.use(
+    await createDaemonPool(
+      { log },
+      {
+        folder: path.join(folder, 'buildkit'),
+        registry: { host: 'hearth.cache', port: registry.port },
+        programs: { runc: await writeRuncRecorder(folder) },
+      },
+    ),
+  )
+  daemons = pool
+  const scheduler = cleanUp.use(createScheduler({ log }, { slots: 8 }))
+  const authority = await openAuthority({ folder })
+  const reports: SolveReport[] = []
+  const settlements = new EventTarget()
+  let looked = 0
+  const proxy = cleanUp.use(
+    await createBuildProxy(
+      {
+        daemons: pool,
+        registry,
+        records: {
+          ...records,
+          compose(owner) {
+            const composed = records.compose(owner)
+            builder.onCompose?.([...composed.pin.held.keys()])
+            return composed
+          },
+        },
+        scheduler,
+        report: (_build, solve) => {
+          reports.push(solve)
+          settlements.dispatchEvent(new Event('report'))
+        },
+        log,
+      },
+      {
+        host: '127.0.0.1',
+        port: 0,
+        identity: await identityOf(authority, { type: 'node', nodeId: 'n1' }),
+        registryHost: `hearth.cache:${registry.port}`,
+        exportGraceMs: 0,
+      },
+    ),
+  )
+  const client = await identityOf(authority, { type: 'client', scope, buildId: undefined })
+  const certificates = path.join(folder, 'client')
+  await mkdir(certificates)
+  const files = {
+    cacert: path.join(certificates, 'ca.pem'),
+    cert: path.join(certificates, 'cert.pem'),
+    key: path.join(certificates, 'key.pem'),
+  }
+  await writeFile(files.cacert, client.caPem)
+  await writeFile(files.cert, client.certificatePem)
+  await writeFile(files.key, client.privateKeyPem)
+
+  // The daemon's socket is nobody's interface but this test's: it is found where the daemon was started.
+  const handle = await pool.acquire(scope, { signal: AbortSignal.timeout(60_000) })
+  const { socket } = handle
+  handle[Symbol.dispose]()
+
+  const through = await makeClients(folder, 'through', `tcp://127.0.0.1:${proxy.port}`, {
+    ...files,
+    servername: nodeServerName('n1'),
+  })
+  const direct = await makeClients(folder, 'direct', `unix://${socket}`, {})
+  const owned = cleanUp.move()
+  const builder: Builder = {
+    scope,
+    store,
+    records,
+    through,
+    direct,
+    reports,
+    settled: () =>
+      new Promise((resolve) => {
+        const check = (): void => {
+          while (looked < reports.length) {
+            const report = reports[looked++]
+            if (report === undefined || report.keep === KeepOutcome.KEEP_OUTCOME_PENDING) continue
+            settlements.removeEventListener('report', check)
+            resolve(report)
+            return
+          }
+        }
+        settlements.addEventListener('report', check)
+        check()
+      }),
+    runs: (text) => countRuns(folder, text),
+    async running(text) {
+      const limit = AbortSignal.timeout(60_000)
+      while ((await countRuns(folder, text)) === 0) {
+        limit.throwIfAborted()
+        await delay(20)
+      }
+    },
+    async forgetBuildkit() {
+      await pool.reset(scope)
+      const again = await pool.acquire(scope, { signal: AbortSignal.timeout(60_000) })
+      again[Symbol.dispose]()
+    },
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  }
+  return builder
+}
+
+/** Takes runc's place, notes what is about to run, and becomes runc. */
+async function writeRuncRecorder(folder: string): Promise<string> {
+  const file = path.join(folder, 'runc')
+  const script = [
+    '#!/bin/sh',
+    'for word; do',
+    // One line per container: the bundle's configuration is one line of JSON.
+    `  case $before in --bundle|-b) { tr -d '\\n' <"$word/config.json"; echo; } >>'${folder}/runs';; esac`,
+    '  before=$word',
+    'done',
+    `exec '${await findProgram('runc')}' "$@"`,
+  ]
+  await writeFile(file, script.join('\n'), { mode: 0o755 })
+  await writeFile(path.join(folder, 'runs'), '')
+  return file
+}
+
+async function countRuns(folder: string, text: string): Promise<number> {
+  const lines = (await readFile(path.join(folder, 'runs'), 'utf8')).split('\n')
+  return lines.filter((line) => line.includes(text)).length
+}
+
+async function identityOf(
+  authority: Awaited<ReturnType<typeof openAuthority>>,
+  identity: Parameters<typeof authority.issue>[0],
+) {
+  const keys = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const publicKey = keys.publicKey.export({ type: 'spki', format: 'der' })
+  const { certificatePem } = await authority.issue(identity, publicKey, 60 * 60_000)
+  const privateKeyPem = String(keys.privateKey.export({ type: 'pkcs8', format: 'pem' }))
+  return { certificatePem, privateKeyPem, caPem: authority.caPem }
+}
+
+async function makeClients(
+  folder: string,
+  name: string,
+  address: string,
+  tls: Record<string, string>,
+): Promise<Clients> {
+  const buildctl = await findProgram('buildctl')
+  const buildx = await findProgram('buildx')
+  const home = path.join(folder, name)
+  await mkdir(home)
+  const env = {
+    ...process.env,
+    BUILDX_CONFIG: path.join(home, 'buildx'),
+    DOCKER_CONFIG: path.join(home, 'docker'),
+    BUILDX_BUILDER: name,
+  }
+  const options = Object.entries(tls).map(([key, value]) => `${key}=${value}`)
+  const created = await runTimed(
+    buildx,
+    [
+      ...['create', '--name', name, '--driver', 'remote'],
+      ...options.flatMap((option) => ['--driver-opt', option]),
+      address,
+    ],
+    { env },
+  )
+  if (created.exitCode !== 0) throw new Error(`buildx takes no ${address}: ${created.stderr}`)
+  const flags = {
+    cacert: '--tlscacert',
+    cert: '--tlscert',
+    key: '--tlskey',
+    servername: '--tlsservername',
+  }
+  const tlsFlags = Object.entries(tls).flatMap(([key, value]) => [
+    flags[key as keyof typeof flags],
+    value,
+  ])
+  const buildctlCommand = (args: readonly string[]) => ({
+    command: buildctl,
+    args: ['--addr', address, ...tlsFlags, ...args],
+  })
+  const buildxCommand = (args: readonly string[]) => ({ command: buildx, args: [...args], env })
+  return {
+    buildctlCommand,
+    buildxCommand,
+    buildctl(args, { env: more, ...rest } = {}) {
+      const { command, args: all } = buildctlCommand(args)
+      return runTimed(command, all, { env: { ...process.env, ...more }, ...rest })
+    },
+    buildx: (args, { env: more, ...rest } = {}) =>
+      runTimed(buildx, args, { env: { ...env, ...more }, ...rest }),
+  }
+}
