@@ -349,13 +349,13 @@ test('the number of fragments is bounded, and the oldest goes first', async (t) 
   t.true(layers.includes('build 3'))
 })
 
-test('the record of 500 steps is composed within 5 ms', async (t) => {
+test.serial('the record of 500 steps is composed within 5 ms', async (t) => {
   const { records, scope } = await openRecords()
   await using _closed = records
   const steps = Array.from({ length: 500 }, (_, step) => ({ name: `step ${step}` }))
   await records.keep(scope, await pushRecord(scope, steps))
   const times: number[] = []
-  for (let round = 0; round < 51; round += 1) {
+  for (let round = 0; round < 200; round += 1) {
     const startedAtMs = performance.now()
     const composed = records.compose(scope)
     times.push(performance.now() - startedAtMs)

@@ -75,7 +75,7 @@ function execute(program: string, args: string[]): Promise<{ exitCode: number; o
 
 /**
  * Plain progress names a step once, as `#5 [stage 1/3] COPY …`, and ends it with CACHED or DONE. A reused step
- * whose layers are needed at once is shown as being extracted and DONE.
+ * whose layers are needed at once is shown as pulling or extracting them, and DONE.
  */
 function stepsOf(output: string): Map<string, 'cached' | 'ran'> {
   const names = new Map<string, string>()
@@ -86,7 +86,7 @@ function stepsOf(output: string): Map<string, 'cached' | 'ran'> {
     if (name !== undefined) names.set(id, name)
     const step = names.get(id)
     if (step === undefined) continue
-    if (text === 'CACHED' || text.startsWith('extracting ')) steps.set(step, 'cached')
+    if (/^(CACHED$|sha256:|extracting )/.test(text)) steps.set(step, 'cached')
     else if (text.startsWith('DONE') && !steps.has(step)) steps.set(step, 'ran')
   }
   return steps

@@ -172,7 +172,8 @@ test('a grant expires by itself', async (t) => {
   t.is((await fixture.call('HEAD', target)).status, 200)
   const deadline = performance.now() + 10_000
   let status = 200
-  while (status === 200 && performance.now() < deadline) {
+  for (let askedAtMs = 0; status === 200 && askedAtMs < deadline; ) {
+    askedAtMs = performance.now()
     status = (await fixture.call('HEAD', target)).status
   }
   t.is(status, 404)
