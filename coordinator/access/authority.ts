@@ -42,7 +42,8 @@ export async function openAuthority(options: AuthorityOptions): Promise<Authorit
   await writeFileDurably(path.join(folder, 'ca.pem'), `${caPem}\n`, 0o644)
 
   async function sign(identity: Identity, publicKey: webcrypto.CryptoKey, lifetimeMs: number) {
-    const expiresAtMs = now() + lifetimeMs
+    // Certificates know whole seconds only.
+    const expiresAtMs = Math.floor((now() + lifetimeMs) / 1_000) * 1_000
     const signed = await x509.X509CertificateGenerator.create({
       subject: `CN=${commonName(identity)}`,
       issuer: certificate.subject,

@@ -1,4 +1,5 @@
 /** Ends builds whose clients have gone without a word. */
+import { describeError } from '../../core/errors.ts'
 import type { Logger } from '../../core/log.ts'
 import type { NodeControlPool, NodeDirectory } from '../nodes/index.ts'
 import type { BuildRecord, State } from '../state/index.ts'
@@ -43,7 +44,10 @@ async function findHeld(
         const node = deps.directory.requireOnline(nodeId)
         byNode.set(nodeId, new Set(await deps.control.heldBuilds(node, asked, options)))
       } catch (error) {
-        deps.log.debug({ node: nodeId, error }, 'a node does not say which builds it holds')
+        deps.log.debug(
+          { node: nodeId, reason: describeError(error) },
+          'a node does not say which builds it holds',
+        )
       }
     }),
   )

@@ -1,5 +1,5 @@
 /** Places a build: a slot on a node for each of its platforms, and the certificate for it. */
-import { HearthError, toHearthError } from '../../core/errors.ts'
+import { describeError, HearthError, toHearthError } from '../../core/errors.ts'
 import { buildCertificateMs } from '../../core/limits.ts'
 import type { Logger } from '../../core/log.ts'
 import { makeScope } from '../../core/scope.ts'
@@ -72,9 +72,12 @@ async function* leaseSlot(
       return { node, reason }
     } catch (error) {
       options.signal.throwIfAborted()
-      refusal = toHearthError(error)
+      refusal = refusalOf(node, error)
       if (!isWorthAnother(refusal)) throw refusal
-      deps.log.warn({ build: build.id, node: node.id, error }, 'a node gave no slot')
+      deps.log.warn(
+        { build: build.id, node: node.id, reason: describeError(error) },
+        'a node gave no slot',
+      )
     }
   }
   throw refusal
@@ -104,6 +107,13 @@ async function* queueAt(
     }
   }
   throw new HearthError('unavailable', `the node ${node.name} ended the queue without a slot`)
+}
+
+/** Nobody here has cancelled anything: a node that stops ends its calls so. */
+function refusalOf(node: NodeRecord, thrown: unknown): HearthError {
+  const error = toHearthError(thrown)
+  if (error.code !== 'cancelled') return error
+  return new HearthError('unavailable', `the node ${node.name} has stopped`, { cause: thrown })
 }
 
 function isWorthAnother(error: HearthError): boolean {

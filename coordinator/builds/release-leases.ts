@@ -1,3 +1,4 @@
+import { describeError } from '../../core/errors.ts'
 import type { Logger } from '../../core/log.ts'
 import { reportsWaitMs } from '../limits.ts'
 import type { NodeControlPool } from '../nodes/index.ts'
@@ -20,7 +21,10 @@ export async function releaseLeases(
       try {
         await deps.control.release(node, buildId, { ...options, signal })
       } catch (error) {
-        deps.log.warn({ build: buildId, node: node.id, error }, 'a node did not take its slot back')
+        deps.log.warn(
+          { build: buildId, node: node.id, reason: describeError(error) },
+          'a node did not take its slot back',
+        )
       }
     }),
   )

@@ -1,5 +1,5 @@
 /** What is asked of every node: how much its cache holds, whether it is sound, to forget a project. */
-import { HearthError, toHearthError } from '../../core/errors.ts'
+import { describeError, HearthError, toHearthError } from '../../core/errors.ts'
 import type { Logger } from '../../core/log.ts'
 import { mainLine } from '../../core/scope.ts'
 import type { VerifyCacheEvent } from '../../proto/generated/hearth/v1/coordinator.ts'
@@ -25,7 +25,10 @@ export async function askUsage(
       try {
         return [await deps.control.usage(node, project, options)]
       } catch (error) {
-        deps.log.warn({ node: node.id, error }, 'a node does not tell its usage')
+        deps.log.warn(
+          { node: node.id, reason: describeError(error) },
+          'a node does not tell its usage',
+        )
         return []
       }
     }),

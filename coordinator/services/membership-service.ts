@@ -34,11 +34,13 @@ const address = z
   .string()
   .max(300)
   .regex(/^(\[[0-9a-fA-F:.]+\]|[^:\s[\]]+):\d{1,5}$/)
+/** A node that joins for the first time is not reachable yet: its servers need the certificate first. */
+const maybeAddress = address.or(z.literal(''))
 const joinShape = z.object({
   name: z.string().min(1).max(100),
   platform: z.string().transform(normalPlatform),
-  buildAddress: address,
-  controlAddress: address,
+  buildAddress: maybeAddress,
+  controlAddress: maybeAddress,
   version: z.string().max(100),
 })
 

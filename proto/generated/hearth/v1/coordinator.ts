@@ -238,7 +238,10 @@ export interface JoinRequest {
   publicKey: Buffer;
   /** "os/arch" that this node builds natively. */
   platform: string;
-  /** "host:port" of the build proxy and of the control service, as others reach them. */
+  /**
+   * "host:port" of the build proxy and of the control service, as others reach them. Empty the first time:
+   * the node's servers need the certificate first, and the node joins again once they listen.
+   */
   buildAddress: string;
   controlAddress: string;
   version: string;
@@ -3326,6 +3329,7 @@ export const AdminService = {
     responseSerialize: (value: ListProjectsReply): Buffer => Buffer.from(ListProjectsReply.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListProjectsReply => ListProjectsReply.decode(value),
   },
+  /** A project that exists already gets the policy, if there is one in the request. */
   createProject: {
     path: "/hearth.v1.Admin/CreateProject" as const,
     requestStream: false as const,
@@ -3385,6 +3389,7 @@ export const AdminService = {
 export interface AdminServer extends UntypedServiceImplementation {
   listNodes: handleUnaryCall<ListNodesRequest, ListNodesReply>;
   listProjects: handleUnaryCall<ListProjectsRequest, ListProjectsReply>;
+  /** A project that exists already gets the policy, if there is one in the request. */
   createProject: handleUnaryCall<CreateProjectRequest, CreateProjectReply>;
   createToken: handleUnaryCall<CreateTokenRequest, CreateTokenReply>;
   revokeToken: handleUnaryCall<RevokeTokenRequest, RevokeTokenReply>;
@@ -3424,6 +3429,7 @@ export interface AdminClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListProjectsReply) => void,
   ): ClientUnaryCall;
+  /** A project that exists already gets the policy, if there is one in the request. */
   createProject(
     request: CreateProjectRequest,
     callback: (error: ServiceError | null, response: CreateProjectReply) => void,
