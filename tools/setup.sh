@@ -137,18 +137,17 @@ apt_get() {
 
 # Debian starts a service as it installs it; Hearth wants the registry's program, not a registry on port 5000.
 install_without_services() { # PACKAGE...
-  local policy=/usr/sbin/policy-rc.d status=0
-  if [[ -e $policy ]]; then policy=; fi
-  if [[ -n $policy ]]; then
+  local policy=/usr/sbin/policy-rc.d
+  if [[ ! -e $policy ]]; then
+    # shellcheck disable=SC2064 # The file is known now; the variable is gone by then.
+    trap "rm -f '$policy'" EXIT
     printf '#!/bin/sh\nexit 101\n' >"$policy"
     chmod 755 "$policy"
   fi
-  apt_get install "$@" || status=$?
-  if [[ -n $policy ]]; then rm -f "$policy"; fi
+  apt_get install "$@" || return
   if [[ " $* " == *' docker-registry '* ]] && command -v systemctl >/dev/null; then
     systemctl --quiet disable docker-registry || true
   fi
-  return "$status"
 }
 
 install_debian_packages() { # SET
