@@ -1,8 +1,8 @@
 import { chmod, copyFile, mkdir, readFile } from 'node:fs/promises'
 import path from 'node:path'
 import test from 'ava'
+import { packageFolder, packageVersion } from '../core/package-folder.ts'
 import { makeHome, runHearth, startHearthCommand } from './command-fixture.ts'
-import { packageFolder, packageVersion } from './package-folder.ts'
 
 const launcher = path.join(packageFolder(), 'cli', 'launcher.cjs')
 

@@ -1,7 +1,9 @@
 /** `hearth down`: stops what `hearth up` started. */
 import { toHearthError } from '../../core/errors.ts'
+import { stopContainer } from '../daemon/container.ts'
 import { findUpProcess, waitUntilGone } from '../daemon/up-file.ts'
 import { runFlags } from '../flags.ts'
+import { catchInterrupts } from '../interrupt.ts'
 import { findDataFolder, readLayers } from '../settings.ts'
 import { answer, type Terminal, type Verb } from '../terminal.ts'
 
@@ -30,6 +32,11 @@ async function down(terminal: Terminal, flags: Flags): Promise<undefined> {
   const json = flags.json === true
   const running = await findUpProcess(data)
   if (running === undefined) {
+    using interrupt = catchInterrupts()
+    if (await stopContainer(terminal, data, { signal: interrupt.signal })) {
+      answer(terminal, { json }, { state: 'down', data }, ['Hearth is down.'])
+      return
+    }
     answer(terminal, { json }, { state: 'not up', data }, [`Hearth is not up in ${data}.`])
     return
   }

@@ -1,5 +1,5 @@
 /** `hearth up`: a coordinator and one builder node on this machine. */
-
+import { Option } from 'commander'
 import { findSetting, type Layers } from '../../core/config.ts'
 import { describeError, toHearthError } from '../../core/errors.ts'
 import type { LogLevel } from '../../core/log.ts'
@@ -7,19 +7,33 @@ import { loginClientFile, readClientFile } from '../client-file.ts'
 import { prepareDataFolder } from '../daemon/data-folder.ts'
 import { findUpProcess } from '../daemon/up-file.ts'
 import { runFlags } from '../flags.ts'
+import { isRoot } from '../folders.ts'
 import { catchInterrupts } from '../interrupt.ts'
 import { defaultPort, findDataFolder, readLayers, settings } from '../settings.ts'
 import { answer, type Terminal, type Verb } from '../terminal.ts'
 import { startInBackground, tellStarter } from './up/background.ts'
-import type { Serving } from './up/serve.ts'
 
 interface Flags {
   data?: string
   port?: string
   slots?: string
   logLevel?: string
+  host?: string
   foreground?: boolean
   json?: boolean
+}
+
+/** How a running Hearth is told of. */
+interface UpDocument {
+  readonly state: 'up' | 'already up'
+  readonly address: string
+  readonly data: string
+  /** Of a process on this machine. */
+  readonly pid?: number
+  readonly nodeId?: string
+  /** Where it runs in a container engine instead. */
+  readonly engine?: string
+  readonly container?: string
 }
 
 export const verb: Verb = {
@@ -36,57 +50,93 @@ export const verb: Verb = {
         .option('--log-level <level>', 'trace, debug, info, warn or error (HEARTH_LOG_LEVEL, info)')
         .option('--foreground', 'stay until SIGTERM or Ctrl-C, and log to standard error')
         .option('--json', 'print one JSON document')
+        // For a container, whose own loopback nobody outside can reach. The node's port is the next one.
+        .addOption(new Option('--host <address>').hideHelp())
         .action((flags: Flags) => run(up(terminal, flags)))
     }),
 }
 
 async function up(terminal: Terminal, flags: Flags): Promise<undefined> {
-  const { foreground, json, ...typed } = flags
+  const { foreground, json, host, ...typed } = flags
   const layers = await readLayers(terminal, { ...typed })
   const { folder } = await findDataFolder(terminal, layers)
   if (foreground === true) {
-    await serveInForeground(terminal, folder, layers, json === true)
+    await serveInForeground(terminal, folder, layers, { json: json === true, host })
     return
   }
-  const running = await findUpProcess(folder)
-  if (running?.ready !== undefined) {
-    const serving = { pid: running.pid, ...running.ready }
-    await say(terminal, 'already up', serving, folder, json === true)
-    return
-  }
-  const { log } = await prepareDataFolder(folder)
   using interrupt = catchInterrupts()
-  const serving = await startInBackground(foregroundArguments(folder, typed), {
-    folder,
+  const options = { signal: interrupt.signal }
+  const native = process.platform === 'linux' && isRoot()
+  const start = native ? startProcess : startContainer
+  const document = await start(terminal, folder, layers, typed, options)
+  answer(terminal, { json: json === true }, document, describe(document))
+  await warnOfLogin(terminal, document)
+}
+
+async function startProcess(
+  terminal: Terminal,
+  data: string,
+  _layers: Layers,
+  typed: Flags,
+  options: { signal: AbortSignal },
+): Promise<UpDocument> {
+  const running = await findUpProcess(data)
+  if (running?.ready !== undefined) {
+    return { state: 'already up', pid: running.pid, ...running.ready, data }
+  }
+  const { log } = await prepareDataFolder(data)
+  const args = ['up', '--foreground', '--data', data, ...repeated(typed)]
+  const serving = await startInBackground(args, {
+    folder: data,
     log,
     env: terminal.env,
-    signal: interrupt.signal,
+    ...options,
   })
-  await say(terminal, 'up', serving, folder, json === true)
+  return { state: 'up', ...serving, data }
+}
+
+async function startContainer(
+  terminal: Terminal,
+  data: string,
+  layers: Layers,
+  typed: Flags,
+  options: { signal: AbortSignal },
+): Promise<UpDocument> {
+  const port = Number((await findSetting(settings.port, layers))?.value ?? defaultPort)
+  const { upInContainer } = await import('../daemon/container.ts')
+  const { port: _, ...further } = typed
+  const started = await upInContainer(
+    terminal,
+    { folder: data, port: port === 0 ? defaultPort : port, flags: repeated(further) },
+    options,
+  )
+  return { ...started, data }
 }
 
 async function serveInForeground(
   terminal: Terminal,
   folder: string,
   layers: Layers,
-  json: boolean,
+  options: { json: boolean; host: string | undefined },
 ): Promise<void> {
   try {
     const port = Number((await findSetting(settings.port, layers))?.value ?? defaultPort)
     const slots = (await findSetting(settings.slots, layers))?.value
-    const logLevel = (await findSetting(settings.logLevel, layers))?.value ?? 'info'
+    const logLevel = ((await findSetting(settings.logLevel, layers))?.value ?? 'info') as LogLevel
     const { serve } = await import('./up/serve.ts')
     await serve(
       terminal,
       {
         folder,
+        host: options.host,
         port,
         slots: slots === undefined ? undefined : Number(slots),
-        logLevel: logLevel as LogLevel,
+        logLevel,
       },
       (serving) => {
         tellStarter({ type: 'ready', serving })
-        if (json) answer(terminal, { json }, document('up', serving, folder), [])
+        const document: UpDocument = { state: 'up', ...serving, data: folder }
+        if (options.json) answer(terminal, { json: true }, document, [])
         else terminal.note(`hearth: up on ${serving.address} with node ${serving.nodeId}`)
       },
     )
@@ -97,41 +147,43 @@ async function serveInForeground(
   }
 }
 
-/** The same settings again, the folder made absolute. */
-function foregroundArguments(folder: string, typed: Omit<Flags, 'foreground' | 'json'>): string[] {
-  return [
-    ...['up', '--foreground', '--data', folder],
-    ...(typed.port === undefined ? [] : ['--port', typed.port]),
-    ...(typed.slots === undefined ? [] : ['--slots', typed.slots]),
-    ...(typed.logLevel === undefined ? [] : ['--log-level', typed.logLevel]),
+/** What was typed, to be typed again. */
+function repeated(typed: Flags): string[] {
+  const flags = [
+    ['--port', typed.port],
+    ['--slots', typed.slots],
+    ['--log-level', typed.logLevel],
+  ] as const
+  return flags.flatMap(([flag, value]) => (value === undefined ? [] : [flag, value]))
+}
+
+function describe(document: UpDocument): string[] {
+  const facts = [
+    `coordinator ${document.address}`,
+    ...(document.nodeId === undefined ? [] : [`node ${document.nodeId}`]),
+    ...(document.pid === undefined ? [] : [`pid ${document.pid}`]),
+    ...(document.container === undefined
+      ? []
+      : [`${document.engine} container ${document.container}`]),
+    `data in ${document.data}`,
   ]
-}
-
-function document(state: 'up' | 'already up', serving: Serving, data: string) {
-  return { state, ...serving, data }
-}
-
-async function say(
-  terminal: Terminal,
-  state: 'up' | 'already up',
-  serving: Serving,
-  data: string,
-  json: boolean,
-): Promise<void> {
-  answer(terminal, { json }, document(state, serving, data), [
-    `Hearth is ${state}: coordinator ${serving.address}, node ${serving.nodeId}, pid ${serving.pid}, data in ${data}`,
+  return [
+    `Hearth is ${document.state}: ${facts.join(', ')}`,
     '',
     '  hearth build -t app:dev .   build an image',
     '  hearth builds               what ran, and how much was reused',
     '  hearth down                 stop',
-  ])
-  const login = loginClientFile(terminal.env)
-  const elsewhere = await readClientFile(login).catch((error: unknown) => {
+  ]
+}
+
+/** Whoever logged in elsewhere would wonder why nothing gets built here. */
+async function warnOfLogin(terminal: Terminal, document: UpDocument): Promise<void> {
+  const file = loginClientFile(terminal.env)
+  const login = await readClientFile(file).catch((error: unknown) => {
     terminal.note(`hearth: ${describeError(error)}`)
     return undefined
   })
-  if (elsewhere !== undefined && elsewhere.address !== serving.address) {
-    terminal.note(`hearth: builds still go to ${elsewhere.address}, because of ${login}`)
-    terminal.note(`  delete that file, or name this one with --data ${data}`)
-  }
+  if (login === undefined || login.address === document.address) return
+  terminal.note(`hearth: builds still go to ${login.address}, because of ${file}`)
+  terminal.note(`  delete that file, or name this one with --data ${document.data}`)
 }

@@ -1,7 +1,7 @@
 /** `hearth version`. */
 import { formatVersions } from '../../core/format-version.ts'
+import { packageVersion } from '../../core/package-folder.ts'
 import { runFlags } from '../flags.ts'
-import { packageVersion } from '../package-folder.ts'
 import { answer, type Verb } from '../terminal.ts'
 
 export const verb: Verb = {

@@ -26,7 +26,8 @@ export function nodeChecks(terminal: Terminal, data: string | undefined): Check[
     ['root', async () => checkRoot()],
     ['runc', ({ signal }) => checkRunc(env, signal)],
     ['CNI plugins', () => checkCni(env)],
-    ['iptables', () => checkProgram('iptables', env)],
+    ['iptables', () => checkProgram('iptables', 'iptables', env)],
+    ['iproute2', () => checkProgram('ip', 'iproute2', env)],
     ['buildkitd', ({ signal }) => checkBuildkitd(env, signal)],
     ['cgroups', () => checkCgroups()],
     ['overlayfs', () => checkOverlay()],
@@ -67,9 +68,13 @@ async function checkCni(env: NodeJS.ProcessEnv): Promise<Finding> {
   return missing('apt-get install containernetworking-plugins')
 }
 
-async function checkProgram(name: string, env: NodeJS.ProcessEnv): Promise<Finding> {
+async function checkProgram(
+  name: string,
+  debianPackage: string,
+  env: NodeJS.ProcessEnv,
+): Promise<Finding> {
   const found = await findOnPath(name, env)
-  return found === undefined ? missing(`apt-get install ${name}`) : { state: 'ok', found }
+  return found === undefined ? missing(`apt-get install ${debianPackage}`) : { state: 'ok', found }
 }
 
 async function checkBuildkitd(env: NodeJS.ProcessEnv, signal: AbortSignal): Promise<Finding> {

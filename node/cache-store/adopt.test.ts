@@ -1,6 +1,6 @@
 import { chmod, link, mkdir, readFile, stat, symlink, truncate, writeFile } from 'node:fs/promises'
 import path from 'node:path'
-import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { setTimeout } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
 import { digestOf } from '../../core/digest.ts'
 import { HearthError } from '../../core/errors.ts'
@@ -8,6 +8,7 @@ import {
   blobFile,
   filesOf,
   fork,
+  lateness,
   never,
   put,
   randomBlob,
@@ -158,12 +159,17 @@ test.serial('the event loop stays free while 300 MB are adopted', async (t) => {
   const bytes = Buffer.alloc(300_000_000, 'z')
   const digest = digestOf(bytes)
   const { store, file } = await withFile(t, bytes)
-  const delay = monitorEventLoopDelay({ resolution: 5 })
-  delay.enable()
-  const outcome = await store.adopt(scope, digest, file, { signal: never })
-  delay.disable()
-  t.deepEqual(outcome, { type: 'adopted', size: bytes.length })
-  const p99Ms = delay.percentile(99) / 1e6
-  t.log(`p99 ${p99Ms.toFixed(1)} ms`)
-  t.true(p99Ms < 50)
+  // On a machine that others keep busy, even an idle loop is late.
+  const idleMs = await lateness(() => setTimeout(500))
+  const before = process.threadCpuUsage()
+  const p99Ms = await lateness(async () => {
+    const outcome = await store.adopt(scope, digest, file, { signal: never })
+    t.deepEqual(outcome, { type: 'adopted', size: bytes.length })
+  })
+  const used = process.threadCpuUsage(before)
+  const usedMs = (used.user + used.system) / 1000
+  t.log(`p99 ${p99Ms.toFixed(1)} ms, idle ${idleMs.toFixed(1)} ms, used ${usedMs.toFixed(0)} ms`)
+  t.true(p99Ms < 50 + idleMs)
+  // Hashing alone would take 160 ms of this thread at least.
+  t.true(usedMs < 120)
 })

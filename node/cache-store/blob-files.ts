@@ -3,7 +3,7 @@
  *
  * A file gets its final name only when its bytes are on disk, and keeps its content for as long as it has it.
  */
-import { mkdirSync, readdirSync, statSync } from 'node:fs'
+import { lstatSync, mkdirSync, readdirSync } from 'node:fs'
 import * as fs from 'node:fs/promises'
 import path from 'node:path'
 import { type Digest, digestHex, isDigest } from '../../core/digest.ts'
@@ -85,7 +85,7 @@ export async function openBlobFiles(folder: string): Promise<BlobFiles> {
           found.foreign.push(path.join(parent, name))
           continue
         }
-        const stat = statSync(path.join(parent, name))
+        const stat = lstatSync(path.join(parent, name))
         // Whatever is no plain file holds no blob: a size that none has makes the repair remove it.
         found.blobs.push({ digest, size: stat.isFile() ? stat.size : -1 })
       }

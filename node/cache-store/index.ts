@@ -46,25 +46,28 @@ export interface CacheStore extends AsyncDisposable {
 
   /**
    * Pins those of the digests that this scope holds, in one step: none of `held` can vanish until disposal.
-   * Pins live in memory and end with the process.
+   * Pins live in memory and end with the process. Only damage found on disk (`verify`, `open`) breaks one.
    */
   pin(scope: Scope, digests: Iterable<Digest>): Pin
 
   /** Forgets the scope's ownership and unlinks what nobody else owns or pins. */
   remove(scope: Scope, digest: Digest): Promise<void>
 
-  /** Removes everything of a scope. Returns the bytes freed on disk. */
+  /**
+   * Removes everything of a scope; what builds have pinned stays with them until they end. Returns the sizes
+   * of the blobs unlinked: one that was adopted frees the disk when its other name goes too.
+   */
   reset(scope: Scope): Promise<{ bytesFreed: number }>
 
   usage(): StoreUsage
 
-  /** Applies the policies now (it also runs by itself after writes). Returns what went. */
+  /** Applies the policies now (it also runs by itself after writes). Returns what went; eviction.ts has the order. */
   evict(): Promise<{ blobs: number; bytesFreed: number }>
 
   /** Policies by project, from the coordinator; absent projects have the default. */
   setPolicies(policies: ReadonlyMap<string, EvictionPolicy>): void
 
-  /** Reads everything back; what does not hash to its digest is removed and reported. */
+  /** Reads everything back; what does not hash to its digest is removed, pinned or not, and reported. */
   verify(options: { project?: string; signal: AbortSignal }): AsyncIterable<VerifyEvent>
 }
 

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
+import { monitorEventLoopDelay } from 'node:perf_hooks'
 import type { Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import type { ExecutionContext } from 'ava'
@@ -66,4 +67,13 @@ export async function filesOf(folder: string): Promise<{ blobs: string[]; tempor
     blobs: below.filter((entry) => entry.isFile()).map((entry) => `sha256:${entry.name}`),
     temporary: await readdir(path.join(folder, 'tmp')),
   }
+}
+
+/** 99th percentile of how late the event loop was while something ran, in ms. */
+export async function lateness(run: () => Promise<unknown>): Promise<number> {
+  const delay = monitorEventLoopDelay({ resolution: 5 })
+  delay.enable()
+  await run()
+  delay.disable()
+  return delay.percentile(99) / 1e6
 }

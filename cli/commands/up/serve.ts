@@ -10,6 +10,8 @@ import type { Terminal } from '../../terminal.ts'
 
 export interface ServeOptions {
   readonly folder: string
+  /** Default: loopback. */
+  readonly host: string | undefined
   /** Of the coordinator; 0 takes any free one. */
   readonly port: number
   readonly slots: number | undefined
@@ -41,7 +43,7 @@ export async function serve(
   await using claim = await claimUp(options.folder)
   await using coordinator = await startCoordinator({
     folder: layout.coordinator,
-    listen: { host: loopback, port: options.port },
+    listen: { host: options.host ?? loopback, port: options.port },
     log: log.child({ room: 'coordinator' }),
     signal,
   })
@@ -51,7 +53,11 @@ export async function serve(
     folder: layout.node,
     coordinator: { address, caPem },
     joinToken: await coordinator.newJoinToken(),
-    listen: { host: loopback, port: 0 },
+    // Somebody who chose the host publishes ports, and has to know this one as well.
+    listen:
+      options.host === undefined
+        ? { host: loopback, port: 0 }
+        : { host: options.host, port: options.port + 1 },
     slots: options.slots,
     log: log.child({ room: 'node' }),
     signal,

@@ -9,6 +9,7 @@ import { identityOfCertificate } from '../../../core/identity.ts'
 import { type ClientConnection, serveConnection } from './client-connection.ts'
 import type { BuildProxy, BuildProxyDeps, BuildProxyOptions } from './index.ts'
 import { createQuietTime } from './quiet-time.ts'
+import { createReportWaits } from './report-waits.ts'
 import { connectionWindowBytes, streamWindowBytes } from './upstream.ts'
 
 /** A client that has not finished its TLS handshake by then is dropped. */
@@ -20,6 +21,7 @@ export async function createBuildProxy(
   options: BuildProxyOptions,
 ): Promise<BuildProxy> {
   const connections = new Set<ClientConnection>()
+  const waits = createReportWaits()
   const quiet = createQuietTime(
     { isAnybodyQueued: () => deps.scheduler.load().queued > 0 },
     options.exportGraceMs === undefined ? {} : { graceMs: options.exportGraceMs },
@@ -57,7 +59,7 @@ export async function createBuildProxy(
       settings: { initialWindowSize: streamWindowBytes, maxConcurrentStreams: streamsMax },
     })
     session.setLocalWindowSize(connectionWindowBytes)
-    const connection = serveConnection({ ...deps, quiet }, session, socket, {
+    const connection = serveConnection({ ...deps, quiet, waits }, session, socket, {
       scope: identity.scope,
       buildId: identity.buildId,
       registryHost: options.registryHost,
@@ -77,6 +79,7 @@ export async function createBuildProxy(
     host: options.host,
     port,
     replaceIdentity: (identity) => server.setSecureContext(secureContextOf(identity)),
+    reported: waits.reported,
     async [Symbol.asyncDispose]() {
       const closed = new Promise((resolve) => server.close(resolve))
       quiet.close()

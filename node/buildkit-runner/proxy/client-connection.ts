@@ -15,6 +15,7 @@ import { passThrough, readRequest, sendReply, signalOf } from './pass-through.ts
 import { buildIdHeader, controlSolve, controlStatus, isBridgeCall } from './paths.ts'
 import { serveProgress } from './progress-stream.ts'
 import type { QuietTime } from './quiet-time.ts'
+import type { ReportWaits } from './report-waits.ts'
 import { serveSolve } from './serve-solve.ts'
 import type { SolveJob } from './solve-job.ts'
 import { connectUpstream, headersOf, metadataOf, replyFor, type Upstream } from './upstream.ts'
@@ -39,7 +40,7 @@ interface Backend {
 }
 
 export function serveConnection(
-  deps: BuildProxyDeps & { quiet: QuietTime },
+  deps: BuildProxyDeps & { quiet: QuietTime; waits: ReportWaits },
   session: ServerHttp2Session,
   socket: TLSSocket,
   options: ClientConnectionOptions,
@@ -104,6 +105,7 @@ export function serveConnection(
         daemon,
         upstream,
         lease: () => deps.scheduler.lease({ buildId, scope }, { signal: gone.signal }),
+        announce: () => deps.waits.announce(buildId),
         report: (solve: Parameters<typeof deps.report>[1]) =>
           deps.report({ buildId, scope }, solve),
         traffic: () => ({ in: socket.bytesRead, out: socket.bytesWritten }),

@@ -19,6 +19,8 @@ export interface BuildProxy extends AsyncDisposable {
   readonly port: number
   /** New connections see the new certificate; open ones stay as they are. */
   replaceIdentity(identity: TlsIdentity): void
+  /** Resolves when every solve of the build that has been answered by now has been reported once. */
+  reported(buildId: string, options: { signal: AbortSignal }): Promise<void>
 }
 
 export interface BuildProxyDeps {

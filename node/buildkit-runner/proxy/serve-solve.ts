@@ -12,6 +12,7 @@ import { openCacheAccess } from './cache-access.ts'
 import { readRequest, sendReply, signalOf } from './pass-through.ts'
 import { controlSolve } from './paths.ts'
 import type { QuietTime } from './quiet-time.ts'
+import type { ReportAhead } from './report-waits.ts'
 import { createShadowBuild } from './shadow-build.ts'
 import { createShadowMirror } from './shadow-mirror.ts'
 import { sharedSolveFields } from './solve-edits.ts'
@@ -30,6 +31,8 @@ export interface ServeSolveDeps {
   /** Waits for a slot, or gives the one that the build has. */
   lease: () => Promise<Lease>
   report: (solve: SolveReport) => void
+  /** Opens a report that somebody may wait for. */
+  announce: () => ReportAhead
   /** Bytes from and to the client so far, whole connection. */
   traffic: () => { in: number; out: number }
   log: Logger
@@ -60,6 +63,7 @@ export async function serveSolve(
     return
   }
   using stack = new DisposableStack()
+  const ahead = stack.use(deps.announce())
   const startedAtMs = Date.now()
   const bytesBefore = deps.traffic()
   const log = deps.log.child({ solve: request.ref })
@@ -102,5 +106,6 @@ export async function serveSolve(
   const { in: bytesIn, out: bytesOut } = deps.traffic()
   const clientBytes = { in: bytesIn - bytesBefore.in, out: bytesOut - bytesBefore.out }
   const end = { ref: request.ref, startedAtMs, answer, clientBytes }
-  await endSolve({ ...deps, job, cache, watch, log }, end, options.scope)
+  const reported = (): void => ahead[Symbol.dispose]()
+  await endSolve({ ...deps, job, cache, watch, reported, log }, end, options.scope)
 }

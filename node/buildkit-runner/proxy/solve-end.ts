@@ -39,6 +39,8 @@ export async function endSolve(
     records: Records
     quiet: QuietTime
     report: (solve: SolveReport) => void
+    /** Called once the solve has been reported, or when there is nothing to report. */
+    reported: () => void
     log: Logger
   },
   end: SolveEnd,
@@ -78,9 +80,12 @@ export async function endSolve(
     if (succeeded && job.mirror.operations.length === 0) return
     const { KEEP_OUTCOME_NOTHING, KEEP_OUTCOME_PENDING } = KeepOutcome
     tell(succeeded ? KEEP_OUTCOME_PENDING : KEEP_OUTCOME_NOTHING, '')
+    deps.reported()
     if (keep !== undefined) tell(...(await keep))
   } catch (error) {
     log.error({ error }, 'the end of a solve could not be recorded')
+  } finally {
+    deps.reported()
   }
 }
 

@@ -26,7 +26,7 @@ export interface RecordsOptions {
 }
 
 /** BuildKit exports records of any size and imports none above 1 MiB; what we merge may be cut to that. */
-const documentBytesMax = 16 * mib
+const documentBytesMax = 8 * mib
 
 /** Scopes whose union stays in memory; the others are read again, in a few milliseconds, when asked for. */
 const scopesInMemoryMax = 64

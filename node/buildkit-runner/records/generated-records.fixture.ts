@@ -3,7 +3,6 @@ import fc from 'fast-check'
 import { type Digest, digestOf } from '../../../core/digest.ts'
 import type { BlobInfo } from '../../cache-store/index.ts'
 import type { Descriptor, Graph } from './graph.ts'
-import { emptyGraph } from './graph.ts'
 import { mergeGraphs, relabelled } from './merge.ts'
 import { type CacheConfig, parseConfig } from './record.ts'
 
@@ -123,9 +122,11 @@ export const graphs: fc.Arbitrary<Graph> = fc
 export const unions: fc.Arbitrary<Graph> = fc
   .array(configs, { maxLength: 4 })
   .map((all) =>
-    all
-      .map((config, position) => relabelled(parseConfig(config, descriptors, 0), position + 1))
-      .reduce(mergeGraphs, emptyGraph),
+    mergeGraphs(
+      ...all.map((config, position) =>
+        relabelled(parseConfig(config, descriptors, 0), position + 1),
+      ),
+    ),
   )
 
 /** Some of the blobs, as a store would hold them. */

@@ -45,4 +45,4 @@ export interface ComposedRecord extends Disposable {
 /** The tag under which a composed record is served and a fragment is pushed. */
 export const recordTag = 'record'
 
-export { createRecords } from './fragments.ts'
+export { createRecords, type RecordsOptions } from './fragments.ts'

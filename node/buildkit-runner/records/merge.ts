@@ -5,10 +5,16 @@
 import type { Digest } from '../../../core/digest.ts'
 import { compareText, type Graph, type GraphRecord, type LabelledDescriptor } from './graph.ts'
 
-export function mergeGraphs(a: Graph, b: Graph): Graph {
+export function mergeGraphs(...graphs: readonly Graph[]): Graph {
   return {
-    records: joined(a.records, b.records, mergeRecords),
-    descriptors: joined(a.descriptors, b.descriptors, laterDescriptor),
+    records: joined(
+      graphs.map(({ records }) => records),
+      mergeRecords,
+    ),
+    descriptors: joined(
+      graphs.map(({ descriptors }) => descriptors),
+      laterDescriptor,
+    ),
   }
 }
 
@@ -29,7 +35,7 @@ function mergeRecords(a: GraphRecord, b: GraphRecord): GraphRecord {
   return {
     ...a,
     sequence: Math.max(a.sequence, b.sequence),
-    results: joined(a.results, b.results, (one, other) =>
+    results: joined([a.results, b.results], (one, other) =>
       one.sequence >= other.sequence ? one : other,
     ),
   }
@@ -42,15 +48,15 @@ function laterDescriptor(a: LabelledDescriptor, b: LabelledDescriptor): Labelled
 }
 
 function joined<K extends string | Digest, V>(
-  a: ReadonlyMap<K, V>,
-  b: ReadonlyMap<K, V>,
+  maps: readonly ReadonlyMap<K, V>[],
   merge: (one: V, other: V) => V,
 ): ReadonlyMap<K, V> {
-  if (a.size < b.size) return joined(b, a, merge)
-  const result = new Map(a)
-  for (const [key, value] of b) {
-    const present = result.get(key)
-    result.set(key, present === undefined ? value : merge(present, value))
+  const result = new Map(maps[0])
+  for (const map of maps.slice(1)) {
+    for (const [key, value] of map) {
+      const present = result.get(key)
+      result.set(key, present === undefined ? value : merge(present, value))
+    }
   }
   return result
 }

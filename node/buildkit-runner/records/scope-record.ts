@@ -56,13 +56,13 @@ export function createScopeRecord(): ScopeRecord {
     return [...gone, ...rest.slice(0, Math.max(tooMany, 0))].map(([digest]) => digest)
   }
 
-  function join({ digest, graph, sequence }: KeptFragment): void {
+  function join({ digest, graph, sequence }: KeptFragment): Graph {
     const labelled = relabelled(graph, sequence)
     graphs.set(digest, labelled)
     fragments.set(digest, sequence)
     latest = Math.max(latest, sequence)
-    union = mergeGraphs(union, labelled)
     served = undefined
+    return labelled
   }
 
   return {
@@ -72,16 +72,17 @@ export function createScopeRecord(): ScopeRecord {
     },
     restore(kept) {
       for (const fragment of kept) join(fragment)
+      union = mergeGraphs(...graphs.values())
     },
     add(fragment) {
-      join(fragment)
+      union = mergeGraphs(union, join(fragment))
       const gone = superfluous()
       if (gone.length === 0) return gone
       for (const each of gone) {
         graphs.delete(each)
         fragments.delete(each)
       }
-      union = [...graphs.values()].reduce(mergeGraphs, emptyGraph)
+      union = mergeGraphs(...graphs.values())
       return gone
     },
     blobs: () => union.descriptors.keys(),

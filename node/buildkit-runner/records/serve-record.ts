@@ -50,19 +50,42 @@ export function makeServedRecord(
     .filter((record) => useful.has(record.key))
     .sort((a, b) => b.sequence - a.sequence || a.depth - b.depth || compareText(a.key, b.key))
 
-  const serve = (count: number) =>
-    write(graph, withoutUseless(ordered.slice(0, count), choices), choices)
-  const fits = (served: ServedRecord) =>
-    served.documents.every((document) => document.bytes.length <= options.bytesMax)
-  let best = serve(ordered.length)
-  if (fits(best)) return best
-  let [low, high] = [0, ordered.length]
-  best = serve(0)
-  while (high - low > 1) {
-    const middle = (low + high) >>> 1
-    const served = serve(middle)
-    if (fits(served)) [low, best] = [middle, served]
-    else high = middle
+  return largestFitting(ordered.length, options.bytesMax, (count) =>
+    write(graph, withoutUseless(ordered.slice(0, count), choices), choices),
+  )
+}
+
+/** `{"digest":"sha256:…"},`: no record of BuildKit is written in less. */
+const recordBytesMin = 85
+
+/** Close enough to the limit: what is left out then is a few steps of an old build. */
+const fullEnough = 0.97
+
+/** The most records, counted from the first, whose documents fit. Each try writes them all, so few are made. */
+function largestFitting(
+  all: number,
+  bytesMax: number,
+  serve: (count: number) => ServedRecord,
+): ServedRecord {
+  const bytesOf = ({ documents }: ServedRecord) =>
+    Math.max(...documents.map(({ bytes }) => bytes.length))
+  let low = 0
+  let high = Math.min(all, Math.floor(bytesMax / recordBytesMin))
+  let served = serve(high)
+  if (bytesOf(served) <= bytesMax) return served
+  let best = serve(low)
+  while (high - low > 1 && bytesOf(best) < bytesMax * fullEnough) {
+    // Bytes grow nearly in step with records: begin where that points, then halve.
+    const pointed = Math.floor((high * bytesMax * 0.99) / bytesOf(served))
+    const middle = low === 0 && pointed > 0 && pointed < high ? pointed : (low + high) >>> 1
+    const tried = serve(middle)
+    if (bytesOf(tried) <= bytesMax) {
+      low = middle
+      best = tried
+    } else {
+      high = middle
+      served = tried
+    }
   }
   return best
 }

@@ -58,4 +58,4 @@ export interface Grant extends Disposable {
   readonly pushed: ReadonlyMap<string, { digest: Digest; mediaType: string }>
 }
 
-export { createRegistry } from './registry.ts'
+export { createRegistry, type RegistryOptions } from './registry.ts'

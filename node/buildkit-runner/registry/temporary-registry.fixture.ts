@@ -8,8 +8,13 @@ import { type Digest, digestOf } from '../../../core/digest.ts'
 import { type Logger, silentLogger } from '../../../core/log.ts'
 import { makeScope, type Scope } from '../../../core/scope.ts'
 import { type CacheStore, openCacheStore } from '../../cache-store/index.ts'
-import { createRegistry, type Grant, type Registry, type RegistryDeps } from './index.ts'
-import type { RegistryOptions } from './registry.ts'
+import {
+  createRegistry,
+  type Grant,
+  type Registry,
+  type RegistryDeps,
+  type RegistryOptions,
+} from './index.ts'
 
 export const scope = makeScope('app', 'main')
 export const otherScope = makeScope('app', 'fork')

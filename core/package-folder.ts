@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-/** The folder with package.json: the same from cli/ in a checkout and from dist/cli/ when published. */
+/** The folder with package.json: the same from core/ in a checkout and from dist/core/ when published. */
 export function packageFolder(): string {
   let folder = path.dirname(fileURLToPath(import.meta.url))
   while (!existsSync(path.join(folder, 'package.json'))) folder = path.dirname(folder)

@@ -1,0 +1,167 @@
+/** A node: constructs its rooms, joins the coordinator, and takes everything down again in reverse order. */
+import os from 'node:os'
+import path from 'node:path'
+import { claimDataFolder } from '../core/format-version.ts'
+import { gib } from '../core/limits.ts'
+import type { Logger } from '../core/log.ts'
+import { packageVersion } from '../core/package-folder.ts'
+import type { CachePolicy } from '../proto/generated/hearth/v1/node.ts'
+import { createDaemonPool, type DaemonPool } from './buildkit-runner/daemon/index.ts'
+import { createBuildProxy } from './buildkit-runner/proxy/index.ts'
+import { createRecords } from './buildkit-runner/records/index.ts'
+import { createRegistry } from './buildkit-runner/registry/index.ts'
+import { type EvictionPolicy, openCacheStore } from './cache-store/index.ts'
+import { joinCoordinator } from './membership.ts'
+import { measureLoad } from './membership-load.ts'
+import { nativePlatform } from './native-platform.ts'
+import { createScheduler, slotsOfThisMachine } from './scheduler/index.ts'
+import { createNodeService } from './service.ts'
+
+export interface NodeOptions {
+  /** Data folder; made if needed, and this node's alone while it runs. */
+  folder: string
+  coordinator: { address: string; caPem: string }
+  /** Needed the first time, or after the node's certificate has expired. */
+  joinToken: string | undefined
+  /** Of the build proxy. Port 0: any free one. The control service takes any free port beside it. */
+  listen: { host: string; port: number }
+  /** Builds at a time; undefined: as the machine allows. */
+  slots: number | undefined
+  log: Logger
+  /** Gives the start up. A node that runs is stopped by disposing of it. */
+  signal: AbortSignal
+}
+
+export interface RunningNode extends AsyncDisposable {
+  readonly nodeId: string
+}
+
+/** The name that daemons know the loopback registry by; it means 127.0.0.1 to them alone. */
+const registryName = 'hearth.cache'
+
+/** BuildKit's own state per scope; beyond it, what was used longest ago is pruned when the daemon is idle. */
+const buildkitBytesMax = 40 * gib
+
+/** For projects that the coordinator sets no policy for. */
+const defaultPolicy: EvictionPolicy = { bytesMax: 50 * gib, daysMax: 30 }
+
+/**
+ * Resolves when the coordinator may send builds.
+ * @throws HearthError `environment` when the machine lacks something or the folder is in use,
+ *   `unauthenticated` when the coordinator does not let the node in, `version` when a newer Hearth made the folder.
+ */
+export async function startNode(options: NodeOptions): Promise<RunningNode> {
+  const { folder, log, signal } = options
+  await using stack = new AsyncDisposableStack()
+  signal.throwIfAborted()
+  await claimDataFolder(folder, 'node')
+  const inside = (name: string): string => path.join(folder, name)
+
+  const store = stack.use(
+    await openCacheStore({ folder: inside('cache-store'), log, defaultPolicy }),
+  )
+  const records = stack.use(await createRecords({ store, log }, { folder: inside('records') }))
+  // The registry's port is part of every daemon's configuration, and what daemons have made is taken over
+  // by the registry: it comes first and learns of the daemons through this.
+  let daemons: DaemonPool | undefined
+  const registry = stack.use(
+    await createRegistry({
+      store,
+      log,
+      contentFile: (scope, digest) => daemons?.contentFile(scope, digest),
+    }),
+  )
+  daemons = stack.use(
+    await createDaemonPool(
+      { log },
+      {
+        folder: inside('buildkit'),
+        registry: { host: registryName, port: registry.port },
+        stateBytesMax: buildkitBytesMax,
+      },
+    ),
+  )
+  const scheduler = stack.use(
+    createScheduler({ log }, { slots: options.slots ?? slotsOfThisMachine() }),
+  )
+
+  const membership = stack.use(
+    await joinCoordinator(
+      { log },
+      {
+        folder: inside('identity'),
+        coordinatorAddress: options.coordinator.address,
+        caPem: options.coordinator.caPem,
+        joinToken: options.joinToken,
+        name: os.hostname(),
+        platform: nativePlatform(),
+        version: packageVersion(),
+        signal,
+      },
+    ),
+  )
+  const { nodeId } = membership
+  const identity = membership.identity()
+  const proxy = stack.use(
+    await createBuildProxy(
+      {
+        daemons,
+        registry,
+        records,
+        scheduler,
+        report: ({ buildId, scope }, solve) =>
+          membership.report({ buildId, nodeId, scope, solves: [solve] }),
+        log,
+      },
+      { ...options.listen, identity, registryHost: `${registryName}:${registry.port}` },
+    ),
+  )
+  const service = stack.use(
+    await createNodeService(
+      {
+        store,
+        records,
+        daemons,
+        scheduler,
+        reports: {
+          async settled(buildId, waiting) {
+            await proxy.reported(buildId, waiting)
+            await membership.settled(buildId, waiting)
+          },
+        },
+        log,
+      },
+      { host: options.listen.host, port: 0, nodeId, identity, dataFolder: folder },
+    ),
+  )
+  membership.announce({
+    addresses: {
+      build: reachable(options.listen.host, proxy.port),
+      control: reachable(options.listen.host, service.port),
+    },
+    load: () => measureLoad({ scheduler, store }, { dataFolder: folder }),
+    onPolicies: (policies) => store.setPolicies(withDefaults(policies)),
+    onIdentity: (renewed) => {
+      proxy.replaceIdentity(renewed)
+      service.replaceIdentity(renewed)
+    },
+  })
+  await membership.heard({ signal })
+  const owned = stack.move()
+  return { nodeId, [Symbol.asyncDispose]: () => owned.disposeAsync() }
+}
+
+/** In a policy from the coordinator, 0 leaves the choice to the node. */
+function withDefaults(policies: ReadonlyMap<string, CachePolicy>): Map<string, EvictionPolicy> {
+  return new Map(
+    [...policies].map(([project, { bytesMax, daysMax }]) => [
+      project,
+      { bytesMax: bytesMax || defaultPolicy.bytesMax, daysMax: daysMax || defaultPolicy.daysMax },
+    ]),
+  )
+}
+
+/** How others reach what listens here: a wildcard address is no destination. */
+function reachable(host: string, port: number): string {
+  return host === '0.0.0.0' || host === '::' ? `${os.hostname()}:${port}` : `${host}:${port}`
+}
