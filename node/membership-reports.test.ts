@@ -16,10 +16,10 @@ function report(buildId: string, ref: string, durationMs = 0): BuildReport {
 }
 
 /** A coordinator that is away until it is told to come back. */
-function createCoordinatorTwin(failure: HearthError | undefined = away()) {
+function createCoordinatorTwin(failure = away()) {
   const taken: string[] = []
   const tried: string[] = []
-  let failing = failure
+  let failing: HearthError | undefined = failure
   const attempted = new Set<() => void>()
   return {
     taken,
