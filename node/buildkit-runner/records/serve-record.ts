@@ -55,8 +55,8 @@ export function makeServedRecord(
   )
 }
 
-/** `{"digest":"sha256:…"},`: no record of BuildKit is written in less. */
-const recordBytesMin = 85
+/** Of config and manifest, for a record with a layer of its own: what BuildKit writes for usual builds. */
+const recordBytesUsual = 330
 
 /** Close enough to the limit: what is left out then is a few steps of an old build. */
 const fullEnough = 0.97
@@ -67,25 +67,23 @@ function largestFitting(
   bytesMax: number,
   serve: (count: number) => ServedRecord,
 ): ServedRecord {
-  const bytesOf = ({ documents }: ServedRecord) =>
-    Math.max(...documents.map(({ bytes }) => bytes.length))
+  let best = serve(0)
   let low = 0
-  let high = Math.min(all, Math.floor(bytesMax / recordBytesMin))
-  let served = serve(high)
-  if (bytesOf(served) <= bytesMax) return served
-  let best = serve(low)
-  while (high - low > 1 && bytesOf(best) < bytesMax * fullEnough) {
-    // Bytes grow nearly in step with records: begin where that points, then halve.
-    const pointed = Math.floor((high * bytesMax * 0.99) / bytesOf(served))
-    const middle = low === 0 && pointed > 0 && pointed < high ? pointed : (low + high) >>> 1
-    const tried = serve(middle)
-    if (bytesOf(tried) <= bytesMax) {
-      low = middle
+  let high = all + 1
+  let count = Math.min(all, Math.ceil(bytesMax / recordBytesUsual))
+  while (high - low > 1) {
+    const tried = serve(count)
+    const bytes = Math.max(...tried.documents.map((document) => document.bytes.length))
+    if (bytes <= bytesMax) {
+      low = count
       best = tried
+      if (bytes > bytesMax * fullEnough) break
     } else {
-      high = middle
-      served = tried
+      high = count
     }
+    // Bytes grow nearly in step with records: go where that points, or else halve.
+    const pointed = Math.floor((count * bytesMax * 0.99) / bytes)
+    count = low < pointed && pointed < high ? pointed : (low + high) >>> 1
   }
   return best
 }
