@@ -3,10 +3,17 @@ import net from 'node:net'
 import path from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { type Home, makeHome, runHearth, startHearthCommand } from '../command-fixture.ts'
+import { findUpProcess, waitUntilGone } from '../daemon/up-file.ts'
 
 /** Starts Hearth in the background; it is stopped with the test. */
 async function up(t: ExecutionContext, home: Home) {
-  t.teardown(() => runHearth(t, home, ['down']))
+  const data = path.join(home.folder, 'data')
+  t.teardown(async () => {
+    const left = await findUpProcess(data)
+    if (left === undefined) return
+    process.kill(left.pid, 'SIGTERM')
+    await waitUntilGone(data, left.pid, 30_000)
+  })
   return await runHearth(t, home, ['up', '--port', '0', '--slots', '1'])
 }
 
@@ -20,8 +27,8 @@ test.serial('up returns when builds are possible, once is enough, and down ends 
 
   const second = await runHearth(t, home, ['up', '--json'])
   t.is(second.code, 0)
-  const { state, pid, nodeId } = JSON.parse(second.stdout)
-  t.is(state, 'already up')
+  const { state: again, pid, nodeId } = JSON.parse(second.stdout)
+  t.is(again, 'already up')
   t.true(first.stdout.includes(`pid ${pid}`))
 
   const { nodes } = JSON.parse((await runHearth(t, home, ['nodes', '--json'])).stdout)
@@ -30,7 +37,8 @@ test.serial('up returns when builds are possible, once is enough, and down ends 
   const down = await runHearth(t, home, ['down'])
   t.is(down.code, 0)
   t.regex(down.stdout, /^Hearth is down/)
-  t.throws(() => process.kill(pid, 0), { code: 'ESRCH' })
+  const state = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => ') Z gone')
+  t.regex(state, /\) Z /, 'the process has ended')
   t.regex((await runHearth(t, home, ['down'])).stdout, /^Hearth is not up in /)
 
   // Its folder takes it back: the same node, and the token of before.

@@ -18,7 +18,7 @@ case $1 in
   build) touch "$state/image"; ls "$6" >"$state/context"; echo built;;
   run) touch "$state/running";;
   logs) cat "$state/log-output"; cat "$state/log-errors" >&2
-    if [ ! -s "$state/log-errors" ]; then sleep 60; fi;;
+    if [ ! -s "$state/log-errors" ]; then exec sleep 60; fi;;
   exec) echo '{"version":1}';;
   stop) rm "$state/running";;
 esac
@@ -62,7 +62,7 @@ test('a privileged container with published ports runs the same hearth up, and t
   t.regex(
     asked,
     new RegExp(
-      `^run --detach --name ${name} --privileged --volume ${name}:/var/lib/hearth ` +
+      `^run --detach --name ${name} --privileged --hostname localhost --volume ${name}:/var/lib/hearth ` +
         '--publish 127.0.0.1:4711:4711 --publish 127.0.0.1:4712:4712 hearth-node:\\S+ ' +
         'up --foreground --json --data /var/lib/hearth --host 0.0.0.0 --port 4711 --slots 2$',
       'm',

@@ -51,6 +51,8 @@ export async function upInContainer(
   const ports = [options.port, options.port + 1]
   await ask([
     ...['run', '--detach', '--name', container, '--privileged'],
+    // The node names itself by its host's name, and "localhost" leads to it inside and outside.
+    ...['--hostname', 'localhost'],
     ...['--volume', `${container}:${dataInside}`],
     ...ports.flatMap((port) => ['--publish', `127.0.0.1:${port}:${port}`]),
     ...[image, 'up', '--foreground', '--json', '--data', dataInside],

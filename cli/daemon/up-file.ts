@@ -46,7 +46,7 @@ export async function claimUp(dataFolder: string): Promise<UpClaim> {
   }
 }
 
-/** Resolves when the process has let the folder go. @throws HearthError `deadline` */
+/** Resolves when the process has let the folder go and has ended. @throws HearthError `deadline` */
 export async function waitUntilGone(
   dataFolder: string,
   pid: number,
@@ -54,13 +54,23 @@ export async function waitUntilGone(
 ): Promise<void> {
   const deadlineMs = performance.now() + timeoutMs
   // No event tells the end of a process that is not our child.
-  while ((await findFolderOwner(dataFolder)) === pid) {
+  while ((await findFolderOwner(dataFolder)) === pid || (await isRunning(pid))) {
     if (performance.now() > deadlineMs) {
       throw new HearthError('deadline', `process ${pid} does not end`, {
         hint: `its log says why; "kill -9 ${pid}" ends it at once`,
       })
     }
     await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+}
+
+/** A zombie has ended, whether or not somebody takes note of it. */
+async function isRunning(pid: number): Promise<boolean> {
+  try {
+    const stat = await readFile(`/proc/${pid}/stat`, 'utf8')
+    return !stat.slice(stat.lastIndexOf(')')).startsWith(') Z')
+  } catch {
+    return false
   }
 }
 
