@@ -43,6 +43,7 @@ async function firstLine(child: Child): Promise<string> {
 }
 
 async function kill(child: Child): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
   const exited = once(child, 'exit')
   child.kill('SIGKILL')
   await exited
@@ -104,11 +105,16 @@ test('killed at any moment, what was acknowledged is there and the rest is whole
     const child = startChild(t, folder, 'churn', String(round))
     const lines = createInterface({ input: child.stdout })
     const seen: string[] = []
-    lines.on('line', (line) => seen.push(line))
     const ended = once(lines, 'close')
-    await once(lines, 'line')
+    const acknowledged = Promise.withResolvers<void>()
+    const enough = 1 + Math.floor(Math.random() * 12)
+    lines.on('line', (line) => {
+      seen.push(line)
+      if (seen.filter((said) => said.startsWith('kept ')).length >= enough) acknowledged.resolve()
+    })
+    await Promise.race([acknowledged.promise, ended])
     // The one fixed sleep: a moment that nobody chose is the point.
-    await setTimeout(50 + Math.random() * 500)
+    await setTimeout(Math.random() * 50)
     await kill(child)
     await ended
     const touched = seen.filter((line) => line.startsWith('removing ')).map((line) => line.slice(9))
