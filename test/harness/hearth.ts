@@ -7,7 +7,10 @@ import { type CommandResult, runTimed } from './commands.ts'
 import { type ManagedProcess, startProcess } from './processes.ts'
 import { createTemporaryFolder } from './temporary-folder.ts'
 
-const main = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../../cli/main.ts')
+const launcher = path.resolve(
+  path.dirname(fileURLToPath(import.meta.url)),
+  '../../cli/launcher.cjs',
+)
 
 export interface Hearth extends AsyncDisposable {
   readonly dataFolder: string
@@ -84,7 +87,7 @@ export async function startHearth(options: { slots?: number } = {}): Promise<Hea
   const startDaemons = (): Promise<ManagedProcess> =>
     startProcess({
       command: process.execPath,
-      args: [main, 'up', '--foreground', '--json', '--port', '0', ...slots],
+      args: [launcher, 'up', '--foreground', '--json', '--port', '0', ...slots],
       env,
       ready: (started) => /"state": ?"up"/.test(started.output()),
       readyWithinMs: 60_000,
@@ -96,7 +99,7 @@ export async function startHearth(options: { slots?: number } = {}): Promise<Hea
   })
 
   const run: Hearth['run'] = (args, runOptions) =>
-    runTimed(process.execPath, [main, ...args], { env, ...runOptions })
+    runTimed(process.execPath, [launcher, ...args], { env, ...runOptions })
 
   const buildInfo: Hearth['buildInfo'] = async (buildId) => {
     const result = await run(['build-info', buildId, '--json'])
