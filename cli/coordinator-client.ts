@@ -90,31 +90,26 @@ export function connectCoordinator(
   }
 }
 
-/** The library's own words for a connection that failed hide the reason in the middle. */
+/**
+ * What the coordinator answered stays as it is. Where it was not reached, the library's own words hide the
+ * reason in the middle, and know nothing of what to do.
+ */
 function explain(error: unknown, doing: string): HearthError {
   const known = toHearthError(error)
-  if (known.code === 'deadline') {
-    return new HearthError('deadline', `cannot ${doing}: no answer in time`, {
-      hint: known.hint ?? 'is it running, and can this machine reach it?',
-      cause: error,
-    })
+  const { code, message } = known
+  if (code === 'deadline' && message.startsWith('Deadline exceeded')) {
+    const hint = 'is it running, and can this machine reach it?'
+    return new HearthError(code, `cannot ${doing}: no answer in time`, { hint, cause: error })
   }
-  const reason = /Last error: (?:Error: )?(.*?)\.? Resolution note/.exec(known.message)?.[1]
-  if (known.code === 'unavailable' && known.hint === undefined) {
-    return new HearthError(
-      'unavailable',
-      `cannot ${doing}${reason === undefined ? '' : `: ${reason}`}`,
-      {
-        hint: 'is it running? ("hearth up" starts one on this machine)',
-        cause: error,
-      },
-    )
+  if (code === 'unavailable' && message.startsWith(`cannot ${doing}`)) {
+    const reason = /Last error: (?:Error: )?(.*?)\.? Resolution note/.exec(message)?.[1]
+    const hint = 'is it running? ("hearth up" starts one on this machine)'
+    const said = reason === undefined ? message : `cannot ${doing}: ${reason}`
+    return new HearthError(code, said, { hint, cause: error })
   }
-  if (known.code === 'unauthenticated' && known.hint === undefined) {
-    return new HearthError('unauthenticated', known.message, {
-      hint: 'use a token of this coordinator ("hearth login", or HEARTH_TOKEN)',
-      cause: error,
-    })
+  if (code === 'unauthenticated' && known.hint === undefined) {
+    const hint = 'use a token of this coordinator ("hearth login", or HEARTH_TOKEN)'
+    return new HearthError(code, message, { hint, cause: error })
   }
   return known
 }

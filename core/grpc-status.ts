@@ -46,7 +46,9 @@ export function fromServiceError(error: unknown, calling: string): HearthError {
       : (codeOf.get(service.code) ?? 'internal')
   const hint = service.metadata?.get(hintKey)[0]
   const message = service.details || service.message || 'failed without a message'
-  return new HearthError(code, code === 'unavailable' ? `cannot ${calling}: ${message}` : message, {
+  // Whoever answers with a code of ours was reached, and says what is unavailable itself.
+  const unreached = code === 'unavailable' && sent === undefined
+  return new HearthError(code, unreached ? `cannot ${calling}: ${message}` : message, {
     cause: error,
     ...(hint instanceof Buffer ? { hint: hint.toString() } : {}),
   })

@@ -286,6 +286,19 @@ test.serial(
   },
 )
 
+test.serial('what the coordinator itself has none of is told in its own words', async (t) => {
+  const { run } = await arrange(t, {
+    script: {
+      openBuild: async () => {
+        throw new HearthError('unavailable', 'no node is online')
+      },
+    },
+  })
+  const { code, stderr } = await run(['build', 'src'])
+  t.is(code, 4)
+  t.regex(stderr, /^hearth: no node is online\n/)
+})
+
 test.serial('with nowhere to build it says so, and what to do', async (t) => {
   const builders = '{"Name":"default","Driver":"","Current":true,"Err":"no docker"}\n'
   const { coordinator, run } = await arrange(t, { buildx: { builders } })
@@ -341,6 +354,14 @@ test.serial(
     t.deepEqual(await buildx.args(), ['bake', '--print'])
   },
 )
+
+test.serial('help tells Hearth’s own flags before buildx’s', async (t) => {
+  const { coordinator, run } = await arrange(t)
+  const { code, stdout } = await run(['build', '--help'])
+  t.is(code, 0)
+  t.regex(stdout, /^hearth build: .*\n(.*\n)* +--project NAME (.*\n)* +-n, --newer string/)
+  t.is(coordinator.opened.length, 0)
+})
 
 test.serial('a malformed hearth.json is one line with file and line', async (t) => {
   const { home, run } = await arrange(t)

@@ -33,6 +33,7 @@ export async function runBuild(
   const line = readCommandLine(verb, args)
   refuseMixedOutput(line)
   const buildx = await findBuildx(terminal)
+  if (isOn(line, 'help')) terminal.print(`${ownHelp(verb)}\n\n`)
   if (needsNoNode(line)) return (await startBuildx(line, terminal, buildx, undefined)).exitCode
   const [context] = await Promise.all([
     checkContext(line, terminal.folder),
@@ -88,6 +89,19 @@ async function findBuildx(terminal: Terminal): Promise<string> {
   throw new HearthError('environment', 'buildx is not on this machine', {
     hint: 'run "hearth doctor --fix", or name it in HEARTH_BUILDX',
   })
+}
+
+/** What stands before buildx's own help. */
+function ownHelp(verb: BuildxVerb): string {
+  return [
+    `hearth ${verb}: docker buildx ${verb} on Hearth's nodes. Its own flags are`,
+    '',
+    '      --project NAME   the project that the build belongs to (HEARTH_PROJECT, hearth.json)',
+    '      --data DIR       use the coordinator whose data folder this is (HEARTH_DATA)',
+    '      --json           print one JSON document about the build at its end',
+    '',
+    'All others, --builder excepted, are those of buildx:',
+  ].join('\n')
 }
 
 /** Help, and what buildx answers from a bake file alone. */

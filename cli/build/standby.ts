@@ -3,9 +3,10 @@
  * certificate of 24 hours, by coordinator and project. Readable by its owner alone; worthless a day later.
  */
 import { createHash } from 'node:crypto'
-import { mkdir, readFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises'
 import path from 'node:path'
 import { formatVersions, writeFileDurably } from '../../core/format-version.ts'
+import { standbyCertificateMs } from '../../core/limits.ts'
 import type { Endpoint } from '../../proto/generated/hearth/v1/coordinator.ts'
 import { stateFolder } from '../folders.ts'
 
@@ -45,7 +46,9 @@ export async function saveStandby(
   standby: StandbyKeep,
 ): Promise<void> {
   const file = standbyFile(env, key)
-  await mkdir(path.dirname(file), { recursive: true, mode: 0o700 })
+  const folder = path.dirname(file)
+  await mkdir(folder, { recursive: true, mode: 0o700 })
+  await removeExpired(folder)
   await writeFileDurably(file, JSON.stringify({ version: formatVersions.protocol, ...standby }))
 }
 
@@ -66,6 +69,15 @@ export async function loadStandby(
   if (!parsed.success) return undefined
   const endpoints = parsed.data.endpoints.filter((endpoint) => endpoint.expiresAtMs > now.getTime())
   return endpoints.length === 0 ? undefined : { ...parsed.data, endpoints }
+}
+
+/** Keys of certificates that nobody accepts any more. */
+async function removeExpired(folder: string): Promise<void> {
+  const oldestMs = Date.now() - standbyCertificateMs
+  for (const name of await readdir(folder)) {
+    const file = path.join(folder, name)
+    if ((await stat(file)).mtimeMs < oldestMs) await rm(file, { force: true })
+  }
 }
 
 function standbyFile(env: NodeJS.ProcessEnv, key: StandbyKey): string {
