@@ -71,7 +71,7 @@ function largestFitting(
   let low = 0
   let high = all + 1
   let count = Math.min(all, Math.ceil(bytesMax / recordBytesUsual))
-  while (high - low > 1) {
+  for (let round = 0; high - low > 1; round += 1) {
     const tried = serve(count)
     const bytes = Math.max(...tried.documents.map((document) => document.bytes.length))
     if (bytes <= bytesMax) {
@@ -81,9 +81,10 @@ function largestFitting(
     } else {
       high = count
     }
-    // Bytes grow nearly in step with records: go where that points, or else halve.
+    // Bytes grow nearly in step with records: go where that points, and halve if it leads nowhere.
     const pointed = Math.floor((count * bytesMax * 0.99) / bytes)
-    count = low < pointed && pointed < high ? pointed : (low + high) >>> 1
+    const points = round < 4 && low < pointed && pointed < high
+    count = points ? pointed : (low + high) >>> 1
   }
   return best
 }

@@ -52,7 +52,10 @@ export async function serveBlob(deps: BlobDeps, exchange: Exchange, text: string
     })
   }
   const range = asked.type === 'part' ? asked.range : undefined
-  const body = await source.open(range)
+  const body = await source.open(range).catch((error: unknown) => {
+    if (!exchange.signal.aborted) grant.couldNotDeliver(text)
+    throw error
+  })
   if (body === undefined) {
     grant.couldNotDeliver(text)
     return refuse(response, blobUnknown)

@@ -8,12 +8,16 @@ import test from 'ava'
 import fc from 'fast-check'
 import { type Digest, digestHex, digestOf } from '../../../core/digest.ts'
 import { mib } from '../../../core/limits.ts'
+import { silentLogger } from '../../../core/log.ts'
+import { createRegistry } from './index.ts'
 import {
+  call,
   type Fixture,
   freshBytes,
   openFixture,
   otherScope,
   repository,
+  scope,
 } from './temporary-registry.fixture.ts'
 
 // One store for all: each test has bytes and grants of its own.
@@ -164,7 +168,7 @@ test('a grant expires by itself', async (t) => {
   const fixture = shared
   const digest = await fixture.put(freshBytes(10).bytes)
   using grant = fixture.registry.grant({
-    scope: { project: 'app', line: 'main' },
+    scope,
     right: 'read',
     lifetimeMs: 400,
   })
@@ -217,6 +221,21 @@ test('a blob that ends early breaks the connection and is remembered', async (t)
   incoming.resume()
   t.is(await ended, 'broken off')
   t.deepEqual([...grant.undeliverable], [digest])
+})
+
+test('a blob that cannot be opened is remembered, and the registry lives on', async (t) => {
+  const digest = await shared.put(freshBytes(10).bytes)
+  await using registry = await createRegistry({
+    store: { ...shared.store, open: () => Promise.reject(new Error('input/output error')) },
+    log: silentLogger,
+    contentFile: () => undefined,
+  })
+  using grant = registry.grant({ scope, right: 'read', lifetimeMs: 60_000 })
+  const answer = await call(registry.port, 'GET', `${repository(grant)}/blobs/${digest}`)
+  t.is(answer.status, 500)
+  t.regex(answer.body.toString(), /input\/output error/)
+  t.deepEqual([...grant.undeliverable], [digest])
+  t.is((await call(registry.port, 'GET', '/v2/')).status, 200)
 })
 
 test('a client that goes away in the middle of a blob is no failure of ours', async (t) => {

@@ -1,11 +1,8 @@
 import { once } from 'node:events'
-import { mkdir, writeFile } from 'node:fs/promises'
 import { request } from 'node:http'
-import path from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import test from 'ava'
-import type { Digest } from '../../../core/digest.ts'
-import { digestHex, digestOf } from '../../../core/digest.ts'
+import { digestOf } from '../../../core/digest.ts'
 import { HearthError } from '../../../core/errors.ts'
 import { mib } from '../../../core/limits.ts'
 import { silentLogger } from '../../../core/log.ts'
@@ -16,25 +13,14 @@ import {
   type Fixture,
   freshBytes,
   openFixture,
-  otherScope,
   repository,
   scope,
 } from './temporary-registry.fixture.ts'
 
 // One store for most: each test has bytes and grants of its own.
 let shared: Fixture
-/** Where its BuildKit would keep blobs, and which of them it was asked for. */
-let content: string
-const asked: Digest[] = []
 test.before(async () => {
-  shared = await openFixture({
-    contentFile: (_scope, digest) => {
-      asked.push(digest)
-      return path.join(content, digestHex(digest))
-    },
-  })
-  content = path.join(shared.folder, 'content')
-  await mkdir(content)
+  shared = await openFixture()
 })
 test.after.always(() => shared[Symbol.asyncDispose]())
 
@@ -266,144 +252,6 @@ test('two requests do not write to one upload at a time', async (t) => {
   const answered = once(sending, 'response')
   sending.end()
   t.is(((await answered)[0] as { statusCode: number }).statusCode, 202)
-})
-
-test('a blob that is here already is not uploaded again', async (t) => {
-  const fixture = shared
-  const { bytes, digest } = freshBytes(100)
-  await fixture.put(bytes)
-  using grant = fixture.writer()
-  t.is((await fixture.call('HEAD', `${repository(grant)}/blobs/${digest}`)).status, 200)
-  const mounted = await fixture.call('POST', `${uploads(grant)}?mount=${digest}`)
-  t.is(mounted.status, 201)
-  t.is(mounted.headers['docker-content-digest'], digest)
-  t.is(grant.bytesUploaded + grant.bytesLinked, 0)
-})
-
-test('a blob is mounted from a repository of the same scope, and from no other', async (t) => {
-  const fixture = shared
-  const own = freshBytes(100)
-  const foreign = freshBytes(100)
-  await fixture.put(own.bytes)
-  await fixture.put(own.bytes, otherScope)
-  await fixture.put(foreign.bytes, otherScope)
-  using target = fixture.writer()
-  using source = fixture.reader()
-  using stranger = fixture.writer(otherScope)
-  const mount = (digest: Digest, capability: string) =>
-    fixture.call('POST', `${uploads(target)}?mount=${digest}&from=${capability}/cache`)
-  t.is((await mount(own.digest, source.capability)).status, 201)
-  t.is((await mount(own.digest, stranger.capability)).status, 202)
-  t.is((await mount(foreign.digest, stranger.capability)).status, 202)
-  t.is((await mount(foreign.digest, source.capability)).status, 202)
-  t.is((await mount(own.digest, 'unknown')).status, 202)
-  t.is((await mount(own.digest, '')).status, 202)
-  t.is(fixture.store.stat(scope, foreign.digest), undefined)
-})
-
-test('what a writer was told to be here stays until its grant ends', async (t) => {
-  await using fixture = await openFixture()
-  const { bytes, digest } = freshBytes(100)
-  await fixture.put(bytes)
-  const grant = fixture.writer()
-  const target = `${repository(grant)}/blobs/${digest}`
-  t.is((await fixture.call('HEAD', target)).status, 200)
-  fixture.store.setPolicies(new Map([[scope.project, { bytesMax: 0, daysMax: 0 }]]))
-  await fixture.store.evict()
-  t.is((await fixture.call('GET', target)).status, 200)
-  grant[Symbol.dispose]()
-  await fixture.store.evict()
-  t.is(fixture.store.stat(scope, digest), undefined)
-})
-
-test('a manifest is kept by tag for its grant, and by digest for its scope', async (t) => {
-  const fixture = shared
-  const mediaType = 'application/vnd.oci.image.manifest.v1+json'
-  const bytes = JSON.stringify({ schemaVersion: 2, config: {}, layers: [] })
-  const digest = digestOf(bytes)
-  using grant = fixture.writer()
-  const target = `${repository(grant)}/manifests/record`
-  t.is((await fixture.call('HEAD', target)).status, 404)
-  const put = await fixture.call('PUT', target, {
-    body: bytes,
-    headers: { 'content-type': mediaType },
-  })
-  t.is(put.status, 201)
-  t.is(put.headers['docker-content-digest'], digest)
-  t.deepEqual([...grant.pushed], [['record', { digest, mediaType }]])
-  const got = await fixture.call('GET', target)
-  t.is(got.headers['content-type'], mediaType)
-  t.is(got.body.toString(), bytes)
-  using other = fixture.reader()
-  const byDigest = await fixture.call('GET', `${repository(other)}/manifests/${digest}`)
-  t.is(byDigest.headers['content-type'], mediaType)
-  t.is((await fixture.call('GET', `${repository(other)}/manifests/record`)).status, 404)
-})
-
-test('what is no manifest is refused', async (t) => {
-  const fixture = shared
-  using grant = fixture.writer()
-  const put = (reference: string, body: string) =>
-    fixture.call('PUT', `${repository(grant)}/manifests/${reference}`, { body })
-  t.is((await put('record', 'no json')).code, 'MANIFEST_INVALID')
-  t.is((await put('record', '[]')).code, 'MANIFEST_INVALID')
-  t.is((await put('a%20b', '{}')).code, 'MANIFEST_UNKNOWN')
-  t.is((await put(freshBytes(1).digest, '{}')).code, 'DIGEST_INVALID')
-  const large = await put('record', JSON.stringify({ x: 'x'.repeat(4 * mib) }))
-  t.is(large.status, 413)
-  t.is(grant.pushed.size, 0)
-})
-
-test('a blob that BuildKit has on this disk is linked, and need not be pushed', async (t) => {
-  const fixture = shared
-  const { bytes, digest } = freshBytes(5 * mib)
-  await writeFile(path.join(content, digestHex(digest)), bytes)
-  using grant = fixture.writer()
-  const target = `${repository(grant)}/blobs/${digest}`
-  // BuildKit asks once per chain that the layer is part of, all at once.
-  const answers = await Promise.all([1, 2, 3, 4].map(() => fixture.call('HEAD', target)))
-  t.deepEqual(
-    answers.map(({ status }) => status),
-    [200, 200, 200, 200],
-  )
-  t.deepEqual(
-    asked.filter((each) => each === digest),
-    [digest],
-  )
-  t.is(grant.bytesLinked, bytes.length)
-  t.is(grant.bytesUploaded, 0)
-  t.deepEqual((await fixture.call('GET', target)).body, bytes)
-})
-
-test('a blob that BuildKit has is linked when a push begins without asking', async (t) => {
-  const fixture = shared
-  const { bytes, digest } = freshBytes(1000)
-  await writeFile(path.join(content, digestHex(digest)), bytes)
-  using grant = fixture.writer()
-  const pushed = await fixture.call('POST', `${uploads(grant)}?digest=${digest}`, { body: bytes })
-  t.is(pushed.status, 201)
-  t.is(grant.bytesLinked, bytes.length)
-  t.is(grant.bytesUploaded, 0)
-})
-
-test('a file of BuildKit with other content is not believed, and the blob is pushed', async (t) => {
-  const fixture = shared
-  const { bytes, digest } = freshBytes(1000)
-  await writeFile(path.join(content, digestHex(digest)), 'something else')
-  using grant = fixture.writer()
-  t.is((await fixture.call('HEAD', `${repository(grant)}/blobs/${digest}`)).status, 404)
-  const pushed = await fixture.call('POST', `${uploads(grant)}?digest=${digest}`, { body: bytes })
-  t.is(pushed.status, 201)
-  t.is(grant.bytesUploaded, bytes.length)
-})
-
-test('a reader takes nothing over', async (t) => {
-  const fixture = shared
-  const { bytes, digest } = freshBytes(1000)
-  await writeFile(path.join(content, digestHex(digest)), bytes)
-  using grant = fixture.reader()
-  t.is((await fixture.call('HEAD', `${repository(grant)}/blobs/${digest}`)).status, 404)
-  t.false(asked.includes(digest))
 })
 
 test('a full disk is said so, and the next upload works', async (t) => {
