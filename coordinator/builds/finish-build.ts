@@ -8,7 +8,6 @@ import type { NodeControlPool, NodeDirectory } from '../nodes/index.ts'
 import type { BuildRecord, State } from '../state/index.ts'
 import { requireOwnBuild } from './find-build.ts'
 import { releaseLeases } from './release-leases.ts'
-import type { ReportDesk } from './report-desk.ts'
 import { toBuild } from './to-build.ts'
 
 const outcomesOfClients: readonly BuildOutcome[] = [
@@ -23,14 +22,13 @@ export async function finishBuild(
     state: State
     directory: NodeDirectory
     control: NodeControlPool
-    reports: ReportDesk
     log: Logger
   },
   caller: Caller,
   request: FinishBuildRequest,
   options: { nowMs: number; waitMs: number },
 ): Promise<Build> {
-  const { state, reports } = deps
+  const { state } = deps
   const build = requireOwnBuild(deps, caller, request.buildId)
   if (!outcomesOfClients.includes(request.outcome)) {
     throw new HearthError('invalid-input', 'a build ends succeeded, failed or cancelled')
@@ -42,13 +40,10 @@ export async function finishBuild(
       finishedAtMs: options.nowMs,
       finishedByClient: true,
     })
-    const waited = AbortSignal.timeout(options.waitMs)
+    // With its slot, each node hands over the reports that it has.
     await releaseLeases(deps, build.id, nodesOf(deps.directory, build), {
       timeoutMs: options.waitMs,
     })
-    if (request.outcome === BuildOutcome.BUILD_OUTCOME_SUCCEEDED) {
-      await reports.arrived(build.id, build.nodeIds, waited)
-    }
   }
   return toBuild(state.builds.get(build.id) ?? build, state.builds.solves(build.id))
 }

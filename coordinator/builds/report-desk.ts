@@ -19,8 +19,6 @@ import { sumSolves } from './to-build.ts'
 export interface ReportDesk {
   /** @throws HearthError `invalid-input`, `forbidden` when the build is of another scope. */
   take(nodeId: string, report: BuildReport): void
-  /** Resolves when each of these nodes has reported some solve of the build, or the signal fires. */
-  arrived(buildId: string, nodeIds: readonly string[], signal: AbortSignal): Promise<void>
 }
 
 const buildIdPattern = /^[a-z0-9-]{1,64}$/
@@ -31,7 +29,6 @@ export function createReportDesk(
   options: { now: () => number },
 ): ReportDesk {
   const { state, log } = deps
-  const waiting = new Set<() => void>()
 
   return {
     take(nodeId, report) {
@@ -50,19 +47,6 @@ export function createReportDesk(
         }
         summarise(build, nodeId)
       })
-      for (const wake of waiting) wake()
-    },
-    async arrived(buildId, nodeIds, signal) {
-      const { promise, resolve } = Promise.withResolvers<void>()
-      const check = () => {
-        if (nodeIds.every((nodeId) => state.builds.hasSolves(buildId, nodeId))) resolve()
-      }
-      waiting.add(check)
-      signal.addEventListener('abort', () => resolve(), { once: true })
-      if (signal.aborted) resolve()
-      check()
-      await promise
-      waiting.delete(check)
     },
   }
 

@@ -3,14 +3,7 @@ import { buildCertificateMs, callTimeoutMs } from '../../core/limits.ts'
 import type { Logger } from '../../core/log.ts'
 import type { BuildsServer } from '../../proto/generated/hearth/v1/coordinator.ts'
 import { type Authority, requireCaller, type Tokens, visibleProject } from '../access/index.ts'
-import {
-  findBuild,
-  finishBuild,
-  openBuild,
-  placeBuild,
-  type ReportDesk,
-  toBuild,
-} from '../builds/index.ts'
+import { findBuild, finishBuild, openBuild, placeBuild, toBuild } from '../builds/index.ts'
 import { buildsListedMax, reportsWaitMs } from '../limits.ts'
 import type { NodeControlPool, NodeDirectory } from '../nodes/index.ts'
 import type { State } from '../state/index.ts'
@@ -21,7 +14,6 @@ export interface BuildsDeps {
   authority: Authority
   directory: NodeDirectory
   control: NodeControlPool
-  reports: ReportDesk
   log: Logger
 }
 

@@ -119,12 +119,6 @@ export function createBuildHistory(
         .map(({ key, value }) => SolveReport.decode(readSolve(key, value)))
         .sort((a, b) => Number(a.startedAt ?? 0) - Number(b.startedAt ?? 0))
     },
-    hasSolves: (buildId, nodeId) =>
-      solves.getKeysCount({
-        start: [buildId, nodeId],
-        end: [buildId, nodeId, afterIds],
-        limit: 1,
-      }) > 0,
     prune(nowMs) {
       const end: [number, string] = [nowMs - limits.ageMs, '']
       const old = known([...byTime.getKeys({ end })].map(([, id]) => id))

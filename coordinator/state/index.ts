@@ -48,8 +48,6 @@ export interface BuildHistory {
   putSolve(buildId: string, nodeId: string, solve: SolveReport): boolean
   /** In the order in which they began. */
   solves(buildId: string): SolveReport[]
-  /** Whether this node has said anything of the build. */
-  hasSolves(buildId: string, nodeId: string): boolean
   /** Takes away what is older than the history may be. Returns how many builds. */
   prune(nowMs: number): number
 }
