@@ -102,6 +102,18 @@ test('a blob that BuildKit has on this disk is linked, and need not be pushed', 
   t.deepEqual((await fixture.call('GET', target)).body, bytes)
 })
 
+test('blobs that are linked side by side are all counted', async (t) => {
+  const fixture = shared
+  const blobs = [1000, 2000, 3000].map(freshBytes)
+  for (const { bytes, digest } of blobs) {
+    await writeFile(path.join(content, digestHex(digest)), bytes)
+  }
+  using grant = fixture.writer()
+  const target = (digest: Digest) => `${repository(grant)}/blobs/${digest}`
+  await Promise.all(blobs.map(({ digest }) => fixture.call('HEAD', target(digest))))
+  t.is(grant.bytesLinked, 6000)
+})
+
 test('a blob that BuildKit has is linked when a push begins without asking', async (t) => {
   const fixture = shared
   const { bytes, digest } = freshBytes(1000)
