@@ -7,6 +7,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { openAuthority } from '../../coordinator/access/index.ts'
+import { HearthError } from '../../core/errors.ts'
 import { nodeServerName } from '../../core/identity.ts'
 import { createLogger, silentLogger } from '../../core/log.ts'
 import { findProgram } from '../../core/programs.ts'
@@ -27,6 +28,12 @@ export interface Builder extends AsyncDisposable {
   /** How clients reach BuildKit through the proxy, and past it on the same daemon. */
   readonly through: Clients
   readonly direct: Clients
+  /** For clients of another make: where the proxy listens, and what it takes to be let in. */
+  readonly tls: {
+    address: string
+    serverName: string
+    files: { cacert: string; cert: string; key: string }
+  }
   /** Every report so far, in order: two of each solve that left something to keep. */
   readonly reports: readonly SolveReport[]
   /** The last report of the next solve to settle (its cache is kept, or lost, or there is none). */
@@ -37,8 +44,8 @@ export interface Builder extends AsyncDisposable {
   running(text: string): Promise<void>
   /** Stops the daemon and deletes BuildKit's state; the cache store stays. */
   forgetBuildkit(): Promise<void>
-  /** Called with the digests of every record right after it was composed for a solve. */
-  onCompose?: (digests: readonly string[]) => void
+  /** Called with the digests of every record right after it was composed for a solve, and what unpins them. */
+  onCompose?: (digests: readonly string[], release: () => void) => void
 }
 
 export interface Clients {
@@ -102,7 +109,7 @@ export async function startBuilder(): Promise<Builder> {
           ...records,
           compose(owner) {
             const composed = records.compose(owner)
-            builder.onCompose?.([...composed.pin.held.keys()])
+            builder.onCompose?.([...composed.pin.held.keys()], () => composed.pin[Symbol.dispose]())
             return composed
           },
         },
@@ -151,6 +158,7 @@ export async function startBuilder(): Promise<Builder> {
     records,
     through,
     direct,
+    tls: { address: `127.0.0.1:${proxy.port}`, serverName: nodeServerName('n1'), files },
     reports,
     settled: () =>
       new Promise((resolve) => {
@@ -175,7 +183,12 @@ export async function startBuilder(): Promise<Builder> {
       }
     },
     async forgetBuildkit() {
-      await pool.reset(scope)
+      // The last connection lets go of the daemon a moment after its build has settled.
+      const limit = AbortSignal.timeout(30_000)
+      while (!(await resetUnlessBusy(pool, scope))) {
+        limit.throwIfAborted()
+        await delay(20)
+      }
       const again = await pool.acquire(scope, { signal: AbortSignal.timeout(60_000) })
       again[Symbol.dispose]()
     },
@@ -199,6 +212,16 @@ async function writeRuncRecorder(folder: string): Promise<string> {
   await writeFile(file, script.join('\n'), { mode: 0o755 })
   await writeFile(path.join(folder, 'runs'), '')
   return file
+}
+
+async function resetUnlessBusy(pool: DaemonPool, scope: Scope): Promise<boolean> {
+  try {
+    await pool.reset(scope)
+    return true
+  } catch (error) {
+    if (error instanceof HearthError && error.code === 'unavailable') return false
+    throw error
+  }
 }
 
 async function countRuns(folder: string, text: string): Promise<number> {
