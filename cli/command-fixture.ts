@@ -29,7 +29,7 @@ export interface Running {
   kill(signal: NodeJS.Signals): void
 }
 
-const main = path.join(import.meta.dirname, 'main.ts')
+const main = path.join(import.meta.dirname, 'launcher.cjs')
 
 /** A folder with nothing configured in it; everything a command reads or writes by default lies there. */
 export async function makeHome(t: ExecutionContext): Promise<Home> {

@@ -109,6 +109,10 @@ export function placement(nodeId: string, ...platforms: string[]): PlaceBuildEve
   return { event: { $case: 'placement', value } }
 }
 
+export function queued(position: number): PlaceBuildEvent {
+  return { event: { $case: 'queued', value: { position, nodeId: 'n1' } } }
+}
+
 export const openReply: OpenBuildReply = {
   buildId: 'b7k2',
   scope: { project: 'app', line: 'main' },

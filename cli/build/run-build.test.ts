@@ -9,6 +9,7 @@ import {
   endpoint,
   openReply,
   placement,
+  queued,
   type Script,
   startScriptedCoordinator,
 } from '../coordinator-fixture.ts'
@@ -103,19 +104,35 @@ test.serial('several placements become one builder with a node each', async (t) 
 })
 
 test.serial('a build that has to wait is told its place', async (t) => {
-  const { run } = await arrange(t, {
+  const { promise: told, resolve: goOn } = Promise.withResolvers<void>()
+  const { home, buildx } = await arrange(t, {
     script: {
       async *placeBuild() {
-        for (const position of [2, 1]) {
-          yield { event: { $case: 'queued', value: { position, nodeId: 'n1' } } }
-        }
+        yield queued(2)
+        await told
+        yield queued(1)
         yield placement('n1')
       },
     },
   })
-  const { code, stderr } = await run(['build', 'src'])
+  const running = startHearthCommand(t, home, ['build', 'src'], { env: buildx.env })
+  await running.says(/waiting for a slot: 2nd in line\n/)
+  goOn()
+  const { code, stderr } = await running.ended
   t.is(code, 0)
-  t.regex(stderr, /waiting for a slot: 2nd in line\n.*waiting for a slot: 1st in line\n/)
+  t.regex(stderr, /2nd in line\nhearth: waiting for a slot: 1st in line\n/)
+})
+
+test.serial('a build that gets its slot at once hears nothing of a queue', async (t) => {
+  const { run } = await arrange(t, {
+    script: {
+      async *placeBuild() {
+        yield queued(1)
+        yield placement('n1')
+      },
+    },
+  })
+  t.notRegex((await run(['build', 'src'])).stderr, /waiting/)
 })
 
 test.serial('the exit code is buildx’s, and the coordinator learns of the failure', async (t) => {
@@ -144,7 +161,7 @@ test.serial('Ctrl-C while waiting for a slot gives the place up', async (t) => {
   const { home, buildx, coordinator } = await arrange(t, {
     script: {
       async *placeBuild(_, signal) {
-        yield { event: { $case: 'queued', value: { position: 7, nodeId: 'n1' } } }
+        yield queued(7)
         await new Promise((resolve) => signal.addEventListener('abort', resolve))
       },
     },

@@ -8,11 +8,11 @@ import type { Build } from '../../proto/generated/hearth/v1/build.ts'
 import type { Connection } from '../connection.ts'
 import { connectCoordinator } from '../coordinator-client.ts'
 import type { Terminal } from '../terminal.ts'
-import { formatOrdinal } from '../units.ts'
 import type { InstanceNode } from './instance.ts'
 import { findLocalBuilder, type LocalBuilder } from './local-builder.ts'
 import { trackBuild } from './opened-build.ts'
 import { makeBuildKey, openBuild, placeBuild } from './placement.ts'
+import { createQueueNotice } from './queue-notice.ts'
 import { loadStandby, type StandbyEndpoint, type StandbyKey } from './standby.ts'
 import type { BuildEnding } from './summary.ts'
 
@@ -47,6 +47,9 @@ export interface SiteRequest {
 
 const probeMs = 1500
 
+// The slot of a build that has just ended is often free again a moment later.
+const queueQuietMs = 500
+
 /** @throws HearthError when there is nowhere to build, or the coordinator refuses. */
 export async function findSite(
   terminal: Terminal,
@@ -80,10 +83,10 @@ async function placedSite(
     throw error
   })
   const opened = unfinished.use(trackBuild(client, buildId))
+  using notice = createQueueNotice(terminal, { quietMs: queueQuietMs })
   const nodes = await placeBuild(client, buildId, {
     signal: options.signal,
-    onQueued: (position) =>
-      terminal.note(`hearth: waiting for a slot: ${formatOrdinal(position)} in line`),
+    onQueued: notice.moved,
   })
   const owned = unfinished.move()
   return {
