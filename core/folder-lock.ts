@@ -2,7 +2,8 @@
  * One process per data folder. The lock is a file that names its owner; it is stale once that process has
  * ended, however it ended.
  */
-import { link, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { randomBytes } from 'node:crypto'
+import { link, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { z } from 'zod'
 import { HearthError, hasErrno, toHearthError } from './errors.ts'
@@ -14,32 +15,36 @@ const ownerShape = z.object({
 })
 type Owner = z.infer<typeof ownerShape>
 
-/** How often a stale lock may turn out to have been taken by somebody else in the meantime. */
-const triesMax = 5
+/** How often somebody else may be quicker before this one gives up. */
+const triesMax = 20
 
 /**
  * Takes the folder for this process until disposal.
+ *
+ * Lock files are numbered, and the one with the highest number counts: it is never removed, only followed by
+ * the next once its owner has let go or ended. A number is taken by a hard link, which fails where there is
+ * a file, so that of many who find the same stale lock one gets the next number. Whoever was so slow that
+ * its number had been passed and cleared away sees the higher one and starts over.
+ *
  * @param holder who holds such a folder, for the message: "a coordinator".
  * @throws HearthError `environment` when a living process has it.
  */
 export async function lockFolder(folder: string, holder: string): Promise<AsyncDisposable> {
-  const file = path.join(folder, 'lock')
-  const own = `${file}.${process.pid}.${Math.random().toString(36).slice(2)}`
-  const content = JSON.stringify({
-    pid: process.pid,
-    startedAtTicks: await startOfProcess(process.pid),
-  })
+  const own = path.join(folder, `${lockName}.${process.pid}-${randomBytes(6).toString('hex')}`)
+  const owner: Owner = { pid: process.pid, startedAtTicks: await startOfProcess(process.pid) }
   try {
-    await writeFile(own, content, { mode: 0o600 })
+    await writeFile(own, JSON.stringify(owner), { mode: 0o600 })
     for (let tries = 0; tries < triesMax; tries += 1) {
-      if (await linked(own, file)) {
-        return { [Symbol.asyncDispose]: () => unlock(file, content) }
-      }
-      const found = await readOrUndefined(file)
-      if (found === undefined) continue
-      const owner = parseOwner(found)
-      if (owner !== undefined && (await isAlive(owner))) throw inUse(folder, holder, owner)
-      await removeStale(file, found, own)
+      const highest = Math.max(0, ...(await numbersIn(folder)))
+      const found = await ownerOf(folder, highest)
+      if (found !== undefined && (await isAlive(found))) throw inUse(folder, holder, found)
+      const number = highest + 1
+      if (!(await linked(own, lockFile(folder, number)))) continue
+      const numbers = await numbersIn(folder)
+      const isHighest = Math.max(...numbers) === number
+      const passed = isHighest ? numbers.filter((other) => other < number) : [number]
+      for (const other of passed) await rm(lockFile(folder, other), { force: true })
+      if (isHighest) return { [Symbol.asyncDispose]: () => unlock(folder, number) }
     }
   } catch (error) {
     throw toHearthError(error, `lock ${folder}`)
@@ -53,9 +58,48 @@ export async function lockFolder(folder: string, holder: string): Promise<AsyncD
 
 /** The id of the living process that has the folder, if one has. */
 export async function findFolderOwner(folder: string): Promise<number | undefined> {
-  const found = await readOrUndefined(path.join(folder, 'lock'))
-  const owner = found === undefined ? undefined : parseOwner(found)
+  const owner = await ownerOf(folder, Math.max(0, ...(await numbersIn(folder))))
   return owner !== undefined && (await isAlive(owner)) ? owner.pid : undefined
+}
+
+const lockName = 'lock'
+
+function lockFile(folder: string, number: number): string {
+  return path.join(folder, `${lockName}.${number}`)
+}
+
+async function numbersIn(folder: string): Promise<number[]> {
+  const names = await readdir(folder).catch((error: unknown) => {
+    if (hasErrno(error, 'ENOENT')) return []
+    throw error
+  })
+  return names.flatMap((name) => {
+    const number = /^lock\.(\d{1,12})$/.exec(name)?.[1]
+    return number === undefined ? [] : [Number(number)]
+  })
+}
+
+/** Undefined when nobody has it: no lock, let go, or no lock of ours. */
+async function ownerOf(folder: string, number: number): Promise<Owner | undefined> {
+  const text = await readOrUndefined(lockFile(folder, number))
+  try {
+    return ownerShape.parse(JSON.parse(text ?? ''))
+  } catch {
+    // Links are made whole, so what cannot be read is not being written either.
+    return undefined
+  }
+}
+
+/** The file stays, because its number counts. */
+async function unlock(folder: string, number: number): Promise<void> {
+  const released = path.join(folder, `${lockName}.${number}.released`)
+  try {
+    await writeFile(released, '{}', { mode: 0o600 })
+    await rename(released, lockFile(folder, number))
+  } catch (error) {
+    // The folder itself may be gone by now.
+    if (!hasErrno(error, 'ENOENT')) throw error
+  }
 }
 
 function inUse(folder: string, holder: string, owner: Owner): HearthError {
@@ -73,23 +117,6 @@ async function linked(from: string, to: string): Promise<boolean> {
     if (hasErrno(error, 'EEXIST')) return false
     throw error
   }
-}
-
-/** Moves the stale lock aside; a lock that took its place meanwhile is put back. */
-async function removeStale(file: string, stale: string, own: string): Promise<void> {
-  const aside = `${own}.stale`
-  try {
-    await rename(file, aside)
-  } catch (error) {
-    if (hasErrno(error, 'ENOENT')) return
-    throw error
-  }
-  if ((await readOrUndefined(aside)) !== stale) await linked(aside, file)
-  await rm(aside, { force: true })
-}
-
-async function unlock(file: string, content: string): Promise<void> {
-  if ((await readOrUndefined(file)) === content) await rm(file, { force: true })
 }
 
 async function isAlive(owner: Owner): Promise<boolean> {
@@ -118,14 +145,5 @@ async function readOrUndefined(file: string): Promise<string | undefined> {
   } catch (error) {
     if (hasErrno(error, 'ENOENT', 'ESRCH')) return undefined
     throw error
-  }
-}
-
-function parseOwner(text: string): Owner | undefined {
-  try {
-    return ownerShape.parse(JSON.parse(text))
-  } catch {
-    // Links are made whole, so this is no lock of ours that is being written: treat it as stale.
-    return undefined
   }
 }

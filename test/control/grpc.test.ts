@@ -110,18 +110,22 @@ test('a handler that overlooks its signal keeps nobody waiting, and is told', as
 })
 
 test("the caller's own deadline and signal end the call on both sides", async (t) => {
+  let reached = Promise.withResolvers<void>()
   const ended: Promise<unknown>[] = []
   await using all = await serve({
-    heldBuilds: unaryHandler({ log }, async (_request, { signal }) => {
-      ended.push(once(signal, 'abort'))
-      await once(signal, 'abort')
+    heldBuilds: unaryHandler({ log, timeoutMs: 60_000 }, async (_request, { signal }) => {
+      const end = once(signal, 'abort')
+      ended.push(end)
+      reached.resolve()
+      await end
       return { buildIds: [] }
     }),
   })
-  t.is(await codeOf(t, ask(all.client, { timeoutMs: 100 })), 'deadline')
+  t.is(await codeOf(t, ask(all.client, { timeoutMs: 200 })), 'deadline')
+  reached = Promise.withResolvers()
   const stop = new AbortController()
   const waiting = ask(all.client, { signal: stop.signal })
-  while (ended.length < 2) await delay(5)
+  await reached.promise
   stop.abort()
   t.is(await codeOf(t, waiting), 'cancelled')
   await Promise.all(ended)
