@@ -70,7 +70,8 @@ async function checkName(named: { value: string; origin: Origin }): Promise<stri
   }
 }
 
-async function deriveName(
+/** What the project is called when nobody says it; undefined when no name can be made of what is there. */
+export async function deriveName(
   context: string,
 ): Promise<{ project: string | undefined; reason: string }> {
   if (isUrl(context)) {

@@ -1,6 +1,12 @@
 /** `hearth config`: the settings that hold, and where each comes from. */
-import { findSetting, formatOrigin, type Layers, type Setting } from '../../core/config.ts'
-import { findProject, readProjectFile } from '../build/project.ts'
+import {
+  findSetting,
+  findText,
+  formatOrigin,
+  type Layers,
+  type Setting,
+} from '../../core/config.ts'
+import { deriveName, findProject, readProjectFile } from '../build/project.ts'
 import { type ConnectionOrigin, findConnection } from '../connection.ts'
 import { addClientFlags, type CommonFlags, runFlags } from '../flags.ts'
 import { defaultPort, findDataFolder, readLayers, settings } from '../settings.ts'
@@ -37,7 +43,7 @@ async function showConfig(terminal: Terminal, flags: Flags): Promise<undefined> 
   )
   const lines: Line[] = [
     await projectLine(terminal, layers),
-    await describeSetting(settings.data, layers, (await findDataFolder(terminal, layers)).folder),
+    await dataLine(terminal, layers),
     ...(await connectionLines(terminal, layers)),
     await describeSetting(settings.port, layers, defaultPort),
     await describeSetting(settings.slots, layers, 'as the machine allows'),
@@ -56,8 +62,18 @@ async function showConfig(terminal: Terminal, flags: Flags): Promise<undefined> 
 }
 
 async function projectLine(terminal: Terminal, layers: Layers): Promise<Line> {
+  const named = await findText(settings.project, layers)
+  if (named === undefined) {
+    const { project, reason } = await deriveName(terminal.folder)
+    return { name: 'project', value: project, origin: `default (${reason})` }
+  }
   const { project, origin } = await findProject(layers, terminal.folder)
   return { name: 'project', value: project, origin: await formatOrigin(settings.project, origin) }
+}
+
+async function dataLine(terminal: Terminal, layers: Layers): Promise<Line> {
+  const { folder } = await findDataFolder(terminal, layers)
+  return { ...(await describeSetting(settings.data, layers, folder)), value: folder }
 }
 
 async function describeSetting(
