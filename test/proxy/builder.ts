@@ -24,6 +24,7 @@ import { type CommandResult, createTemporaryFolder, runTimed } from '../harness/
 export interface Builder extends AsyncDisposable {
   readonly scope: Scope
   readonly store: CacheStore
+  readonly registryPort: number
   readonly records: Records
   /** How clients reach BuildKit through the proxy, and past it on the same daemon. */
   readonly through: Clients
@@ -155,6 +156,7 @@ export async function startBuilder(): Promise<Builder> {
   const builder: Builder = {
     scope,
     store,
+    registryPort: registry.port,
     records,
     through,
     direct,
