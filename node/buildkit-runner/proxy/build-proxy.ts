@@ -10,7 +10,7 @@ import { type ClientConnection, serveConnection } from './client-connection.ts'
 import type { BuildProxy, BuildProxyDeps, BuildProxyOptions } from './index.ts'
 import { createQuietTime } from './quiet-time.ts'
 import { createReportWaits } from './report-waits.ts'
-import { connectionWindowBytes, streamWindowBytes } from './upstream.ts'
+import { connectionWindowBytes, sessionMemoryMegabytes, streamWindowBytes } from './upstream.ts'
 
 /** A client that has not finished its TLS handshake by then is dropped. */
 const handshakeMs = 10_000
@@ -56,6 +56,7 @@ export async function createBuildProxy(
       return
     }
     const session = performServerHandshake(socket, {
+      maxSessionMemory: sessionMemoryMegabytes,
       settings: { initialWindowSize: streamWindowBytes, maxConcurrentStreams: streamsMax },
     })
     session.setLocalWindowSize(connectionWindowBytes)

@@ -20,6 +20,8 @@ import { frameMessage } from '../../../proto/wire.ts'
 /** Wide enough that a context of 1 GB/s over loopback is not held up by window updates. */
 export const streamWindowBytes = 8 * 1024 * 1024
 export const connectionWindowBytes = 64 * 1024 * 1024
+/** Node counts what the windows let in against this (in MB, 10 by default) and refuses new streams beyond it. */
+export const sessionMemoryMegabytes = 128
 
 /** Metadata of a call; a name that stands more than once has a list of values. */
 export type Headers = OutgoingHttpHeaders
@@ -53,6 +55,7 @@ export function connectUpstream(socket: string): Upstream {
   const closed = new AbortController()
   const session = connect('http://buildkitd', {
     createConnection: () => connectSocket(socket),
+    maxSessionMemory: sessionMemoryMegabytes,
     settings: { initialWindowSize: streamWindowBytes, enablePush: false },
   })
   session.on('connect', () => session.setLocalWindowSize(connectionWindowBytes))
