@@ -1,7 +1,9 @@
 /** A node: constructs its rooms, joins the coordinator, and takes everything down again in reverse order. */
 import os from 'node:os'
 import path from 'node:path'
+import { lockFolder } from '../core/folder-lock.ts'
 import { claimDataFolder } from '../core/format-version.ts'
+import { formatAddress } from '../core/grpc-server.ts'
 import { gib } from '../core/limits.ts'
 import type { Logger } from '../core/log.ts'
 import { packageVersion } from '../core/package-folder.ts'
@@ -55,6 +57,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
   await using stack = new AsyncDisposableStack()
   signal.throwIfAborted()
   await claimDataFolder(folder, 'node')
+  stack.use(await lockFolder(folder, 'a node'))
   const inside = (name: string): string => path.join(folder, name)
 
   const store = stack.use(
@@ -163,5 +166,5 @@ function withDefaults(policies: ReadonlyMap<string, CachePolicy>): Map<string, E
 
 /** How others reach what listens here: a wildcard address is no destination. */
 function reachable(host: string, port: number): string {
-  return host === '0.0.0.0' || host === '::' ? `${os.hostname()}:${port}` : `${host}:${port}`
+  return formatAddress(host === '0.0.0.0' || host === '::' ? os.hostname() : host, port)
 }
