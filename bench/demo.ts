@@ -12,7 +12,7 @@ import {
 } from '../test/harness/index.ts'
 import { brokenPromises, type DemoFigures, demoFigures, type Stage } from './demo/figures.ts'
 import { describeBuild, describeFigures } from './demo/story.ts'
-import { describeMachine, readVersions } from './machine.ts'
+import { busyWarning, describeMachine, readVersions } from './machine.ts'
 import { rotated } from './rotation.ts'
 import { type Built, type Site, startSite } from './site.ts'
 import { median } from './statistics.ts'
@@ -37,9 +37,11 @@ try {
 }
 
 async function tellTheStory(): Promise<DemoFigures> {
-  const { cores, cpu } = describeMachine()
+  const machine = describeMachine()
   const { buildkitd, buildx } = await readVersions()
-  say(`Hearth on ${cores} cores (${cpu}), BuildKit ${buildkitd}, buildx ${buildx}`)
+  say(`Hearth on ${machine.cores} cores (${machine.cpu}), BuildKit ${buildkitd}, buildx ${buildx}`)
+  const warning = busyWarning(machine)
+  if (warning !== undefined) note(warning)
   await prepareGoService((line) => note(line))
   await using site = await startSite()
   note('a registry and Hearth are up')

@@ -44,6 +44,8 @@ export interface Machine {
   cpu: string
   cores: number
   memoryBytes: number
+  /** Processes that wanted a core, averaged over the minute before the start. */
+  loadBefore: number
 }
 
 export interface Versions {

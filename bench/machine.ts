@@ -5,6 +5,7 @@ import os from 'node:os'
 import { promisify } from 'node:util'
 import { findProgram } from '../core/programs.ts'
 import type { Machine, Versions } from './index.ts'
+import { rounded } from './statistics.ts'
 
 const run = promisify(execFile)
 
@@ -15,7 +16,15 @@ export function describeMachine(): Machine {
     cpu: os.cpus()[0]?.model ?? 'unknown',
     cores: os.availableParallelism(),
     memoryBytes: os.totalmem(),
+    loadBefore: rounded(os.loadavg()[0] ?? 0, 2),
   }
+}
+
+/** Undefined when the machine has its cores for the measurement. */
+export function busyWarning(machine: Machine): string | undefined {
+  const { cores, loadBefore } = machine
+  if (loadBefore < cores / 2) return undefined
+  return `this machine is busy (load ${loadBefore} on ${cores} cores): expect noise`
 }
 
 export async function readVersions(): Promise<Versions> {

@@ -2,7 +2,7 @@
 import { describeError } from '../core/errors.ts'
 import { readCommandLine } from './command-line.ts'
 import type { Measurement, ResultHead } from './index.ts'
-import { describeMachine, readVersions } from './machine.ts'
+import { busyWarning, describeMachine, readVersions } from './machine.ts'
 import { exportWait } from './measurements/export-wait.ts'
 import { hotOverhead } from './measurements/hot-overhead.ts'
 import { keepResult } from './results.ts'
@@ -32,9 +32,12 @@ async function measure(measurement: Measurement, runs: number, json: boolean): P
   }
   say(about)
   const startedAt = new Date().toISOString()
+  const machine = describeMachine()
+  const warning = busyWarning(machine)
+  if (warning !== undefined) say(warning)
   const versions = await readVersions()
   const { rows, figures } = await measurement.run({ runs, say })
-  const head: ResultHead = { name, machine: describeMachine(), versions, startedAt, runs, rows }
+  const head: ResultHead = { name, machine, versions, startedAt, runs, rows }
   const result = { ...head, ...figures }
   const file = await keepResult(name, startedAt, result)
   say(`kept in ${file}`)
