@@ -56,7 +56,6 @@ test.serial(refused, ['builds', 'extra'], usage(/too many arguments/, /"hearth b
 test.serial(refused, ['build-info'], usage(/missing required argument "id"/, /--help/))
 test.serial(refused, ['cache'], usage(/cache needs to know what to do/, /hearth cache usage/))
 test.serial(refused, ['cache', 'useage'], usage(/unknown command "useage"/, /did you mean usage\?/))
-test.serial(refused, ['cache', 'reset'], usage(/required flag "--project <name>"/, /--help/))
 test.serial(refused, ['builds'], {
   code: 3,
   line: /no coordinator is known \(.*\/data has none\)/,

@@ -1,10 +1,11 @@
 /** `hearth cache`: what the cache holds, whether it is sound; forget it. */
-import { HearthError } from '../../core/errors.ts'
 import { AdminService } from '../../proto/generated/hearth/v1/coordinator.ts'
 import type { NodeCacheUsage } from '../../proto/generated/hearth/v1/node.ts'
+import { findProject, readProjectFile } from '../build/project.ts'
 import { askCoordinator } from '../client-verb.ts'
 import { exitCodes } from '../exit-codes.ts'
 import { addClientFlags, type CommonFlags, runFlags } from '../flags.ts'
+import { readLayers } from '../settings.ts'
 import { formatTable } from '../table.ts'
 import { answer, type Terminal, type Verb } from '../terminal.ts'
 import { formatAge, formatBytes } from '../units.ts'
@@ -33,7 +34,7 @@ export const verb: Verb = {
         .action((flags: Flags) => run(verifyCache(terminal, flags)))
       addClientFlags(command.command('reset'))
         .description("Forgets a project's cache on every node, BuildKit's state included.")
-        .requiredOption('--project <name>', 'the project')
+        .option('--project <name>', 'the project; without it, that of this folder')
         .action((flags: Flags) => run(resetCache(terminal, flags)))
     }),
 }
@@ -97,8 +98,9 @@ async function verifyCache(terminal: Terminal, flags: Flags): Promise<number> {
 }
 
 async function resetCache(terminal: Terminal, flags: Flags): Promise<undefined> {
-  const project = flags.project
-  if (!project) throw new HearthError('invalid-input', '--project needs a name')
+  const file = await readProjectFile(terminal.folder)
+  const layers = await readLayers(terminal, { project: flags.project }, file ? [file] : [])
+  const { project } = await findProject(layers, terminal.folder)
   const { bytesFreed } = await askCoordinator(terminal, flags, ({ client, signal }) =>
     client.call(AdminService.resetCache, { project }, { signal, timeoutMs: slowCallMs }),
   )
