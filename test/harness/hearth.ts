@@ -15,9 +15,15 @@ const launcher = path.resolve(
 export interface Hearth extends AsyncDisposable {
   readonly dataFolder: string
   /** Runs `hearth ARGS` to its end, with `--data` for this one. */
-  run(args: readonly string[], options?: { cwd?: string }): Promise<CommandResult>
+  run(
+    args: readonly string[],
+    options?: { cwd?: string; signal?: AbortSignal },
+  ): Promise<CommandResult>
   /** `hearth build`. Never throws for a build that fails. */
-  build(args: readonly string[], options?: { cwd?: string }): Promise<HearthBuild>
+  build(
+    args: readonly string[],
+    options?: { cwd?: string; signal?: AbortSignal },
+  ): Promise<HearthBuild>
   buildInfo(buildId: string): Promise<BuildInfo>
   /** Waits until the cache of a build is kept, or lost: nothing of it goes on in the background. */
   settled(buildId: string): Promise<BuildInfo>
@@ -30,6 +36,10 @@ export interface Hearth extends AsyncDisposable {
   deleteBuildkitState(): Promise<void>
   /** What the daemons have logged. */
   log(): string
+  /** Names of the bridges of its running daemons, which their control groups carry too. */
+  bridges(): Promise<string[]>
+  /** Of the process that holds coordinator and node. */
+  pid(): number
 }
 
 export interface HearthBuild extends CommandResult {
@@ -147,6 +157,11 @@ export async function startHearth(options: { slots?: number } = {}): Promise<Hea
       await rm(buildkitFolder, { recursive: true })
     },
     log: () => daemons.output(),
+    async bridges() {
+      const daemonsOfPool = Object.values((await findPool(dataFolder))?.daemons ?? {})
+      return daemonsOfPool.flatMap((daemon) => daemon?.bridge ?? [])
+    },
+    pid: () => daemons.pid,
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   }
 }
