@@ -32,12 +32,10 @@ test('a plain BuildKit builds on the busybox image and its result comes out of t
   t.is(image.layers.length, 3, 'busybox, what RUN made, and the attestation')
 })
 
-test('the S3 server keeps what is put, for whoever has the key', async (t) => {
+test('the S3 server is up and refuses whoever lacks the key', async (t) => {
   await using s3 = await startS3()
   const refused = await fetch(`${s3.endpoint}/${s3.bucket}/object`, { method: 'PUT', body: 'x' })
   t.is(refused.status, 403)
-  const wrongBucket = await fetch(`${s3.endpoint}/another`)
-  t.not(wrongBucket.status, 200)
 })
 
 test('what was started is gone after its block, its folder too', async (t) => {
