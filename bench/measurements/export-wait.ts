@@ -19,7 +19,10 @@ import { startSite } from '../site.ts'
 
 const layerMegabytes = [10, 100, 800]
 const megabyte = 1_000_000
-/** One line changed behind the largest layer, built the moment that layer's build has ended. */
+/**
+ * One line changed behind the largest layer, built the moment that layer's build has ended: a step that reads
+ * all of the layer, as a compiler or a test would.
+ */
 const nextBuild = 'next build'
 
 const dockerfile = (base: string) => `FROM ${base}
@@ -27,6 +30,7 @@ ARG BYTES
 ARG ATTEMPT
 RUN head -c "$BYTES" /dev/urandom > /layer-of-$ATTEMPT
 COPY source /source
+RUN md5sum /source /layer-of-$ATTEMPT > /sums
 `
 
 export const exportWait: Measurement = {
