@@ -59,3 +59,18 @@ test.serial('a step sees neither the node’s environment nor its files', async 
   t.is(built.exitCode, 0, built.stderr)
   t.notRegex(built.stderr, /HEARTH_|only the client has this/)
 })
+
+for (const [entitlement, option] of [
+  ['network.host', '--network=host'],
+  ['security.insecure', '--security=insecure'],
+] as const) {
+  test.serial(`${entitlement} is refused, even to a client that allows it`, async (t) => {
+    const { builder } = t.context
+    await using context = await createContext(`RUN ${option} echo privileged`)
+    const args = clientKinds.buildctl(context.path, { flags: ['--allow', entitlement] })
+    const built = await builder.through.buildctl(args)
+    t.not(built.exitCode, 0)
+    t.regex(built.stderr, new RegExp(`${entitlement} is not allowed`))
+    t.is(await builder.runs('echo privileged'), 0)
+  })
+}

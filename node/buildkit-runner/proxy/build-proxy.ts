@@ -75,6 +75,8 @@ export async function createBuildProxy(
     )
     server.listen(options.port, options.host, resolve)
   })
+  // For example too many open files: the next connection may succeed.
+  server.on('error', (error) => deps.log.error({ error }, 'a connection could not be accepted'))
   const { port } = server.address() as AddressInfo
   return {
     host: options.host,

@@ -14,6 +14,10 @@ export function passThrough(
   headers: OutgoingHttpHeaders,
   upstream: Upstream,
 ): void {
+  // The client may have given up while BuildKit was being started.
+  if (isOver(down)) return
+  // A reset that is no error leaves the stream open until all of it is read, which a paused pipe never does.
+  down.once('aborted', () => down.destroy())
   let up: ReturnType<Upstream['open']>
   try {
     up = upstream.open(headers)
@@ -23,7 +27,7 @@ export function passThrough(
   }
   down.pipe(up)
   up.on('response', (_headers, flags, raw) => {
-    if (down.destroyed) return
+    if (isOver(down)) return
     if ((flags & constants.NGHTTP2_FLAG_END_STREAM) !== 0) {
       down.respond(headersOf(raw), { endStream: true })
       return
@@ -36,7 +40,7 @@ export function passThrough(
     down.respond(headersOf(raw), { waitForTrailers: true })
     down.on('wantTrailers', () => {
       trailers.promise.then((value) => {
-        if (!down.destroyed) down.sendTrailers(value)
+        if (!isOver(down)) down.sendTrailers(value)
       })
     })
     up.pipe(down)
@@ -54,6 +58,11 @@ export function passThrough(
   })
 }
 
+/** Whether nothing can be said any more. */
+export function isOver(down: ServerHttp2Stream): boolean {
+  return down.destroyed || down.closed
+}
+
 function noAnswer(): HearthError {
   return new HearthError('unavailable', 'BuildKit did not answer')
 }
@@ -65,25 +74,34 @@ function noAnswer(): HearthError {
  */
 export async function readRequest(down: ServerHttp2Stream): Promise<Frame> {
   const read = createFrameReader(grpcMessageBytesMax)
-  const frames: Frame[] = []
+  let found: Frame | undefined
   try {
     for await (const chunk of down.iterator({ destroyOnReturn: false })) {
-      frames.push(...read(chunk as Buffer))
+      for (const frame of read(chunk as Buffer)) {
+        if (found !== undefined) throw notOneMessage()
+        found = frame
+      }
     }
   } catch (cause) {
     if (cause instanceof HearthError) throw cause
     throw new HearthError('cancelled', 'the client ended the call', { cause })
   }
-  const [frame] = frames
-  if (frame === undefined || frames.length > 1) {
-    throw new HearthError('invalid-input', 'a unary call carries exactly one message')
-  }
-  return frame
+  if (found === undefined) throw notOneMessage()
+  return found
+}
+
+function notOneMessage(): HearthError {
+  return new HearthError('invalid-input', 'a unary call carries exactly one message')
 }
 
 /** Answers a unary call with what BuildKit answered. */
 export function sendReply(down: ServerHttp2Stream, reply: Reply): void {
-  if (down.destroyed || down.closed) return
+  if (isOver(down)) return
+  // Half an answer is out: only breaking it off tells the client that the rest will not come.
+  if (down.headersSent) {
+    down.close(constants.NGHTTP2_INTERNAL_ERROR)
+    return
+  }
   const { trailers } = reply
   if (trailers === undefined) {
     down.respond(reply.headers, { endStream: true })
@@ -91,7 +109,7 @@ export function sendReply(down: ServerHttp2Stream, reply: Reply): void {
   }
   down.respond(reply.headers, { waitForTrailers: true })
   down.on('wantTrailers', () => {
-    if (!down.destroyed) down.sendTrailers(trailers)
+    if (!isOver(down)) down.sendTrailers(trailers)
   })
   down.end(reply.body)
 }

@@ -1,11 +1,10 @@
 /** Control.Status for the client: BuildKit's progress without our own vertices, across a replay. */
 
-import { once } from 'node:events'
 import type { OutgoingHttpHeaders, ServerHttp2Stream } from 'node:http2'
 import { grpcMessageBytesMax } from '../../../core/limits.ts'
 import { StatusRequest } from '../../../proto/generated/buildkit/control.ts'
 import { createFrameReader, frameMessage } from '../../../proto/wire.ts'
-import { readRequest } from './pass-through.ts'
+import { isOver, readRequest } from './pass-through.ts'
 import { createProgressFilter } from './progress-filter.ts'
 import type { SolveJob } from './solve-job.ts'
 import { headersOf, type Upstream } from './upstream.ts'
@@ -21,6 +20,7 @@ export async function serveProgress(
 ): Promise<void> {
   const { message } = await readRequest(down)
   const { ref } = StatusRequest.decode(message)
+  if (isOver(down)) return
   const filter = createProgressFilter(options.isOurs)
   let trailers: OutgoingHttpHeaders = {}
   down.on('wantTrailers', () => {
@@ -66,7 +66,7 @@ export async function serveProgress(
         for (const frame of read(chunk as Buffer)) {
           const kept = filter(frame)
           if (kept === undefined || down.destroyed) continue
-          if (!down.write(kept)) await Promise.race([once(down, 'drain'), once(down, 'close')])
+          if (!down.write(kept)) await writable(down)
         }
       }
     } catch {
@@ -75,4 +75,17 @@ export async function serveProgress(
     down.off('close', cancel)
     return Object.fromEntries(Object.entries(ended).filter(([name]) => !name.startsWith(':')))
   }
+}
+
+/** Resolves when the client has taken what was written, or is gone. */
+function writable(down: ServerHttp2Stream): Promise<void> {
+  return new Promise((resolve) => {
+    const goOn = (): void => {
+      down.off('drain', goOn)
+      down.off('close', goOn)
+      resolve()
+    }
+    down.on('drain', goOn)
+    down.on('close', goOn)
+  })
 }

@@ -24,7 +24,8 @@ export function createReportWaits(): ReportWaits {
         [Symbol.dispose]() {
           made.resolve()
           ofBuild.delete(made.promise)
-          if (ofBuild.size === 0) ahead.delete(buildId)
+          // Another solve of the build may have been announced since, in a set of its own.
+          if (ofBuild.size === 0 && ahead.get(buildId) === ofBuild) ahead.delete(buildId)
         },
       }
     },

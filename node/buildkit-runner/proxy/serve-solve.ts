@@ -1,5 +1,6 @@
 /** Control.Solve of one client: builds the job and its shadow, answers, and sees the end through. */
 import type { OutgoingHttpHeaders, ServerHttp2Stream } from 'node:http2'
+import { HearthError } from '../../../core/errors.ts'
 import type { Logger } from '../../../core/log.ts'
 import type { Scope } from '../../../core/scope.ts'
 import { SolveRequest } from '../../../proto/generated/buildkit/control.ts'
@@ -79,6 +80,8 @@ export async function serveSolve(
   const running = stack.use(new DisposableStack())
   const takeSlot = async (): Promise<void> => {
     const lease = await deps.lease()
+    // The client may have given this solve up while it waited in the queue.
+    if (running.disposed) throw new HearthError('cancelled', 'the solve has ended')
     stack.use(lease.begin('solve'))
     running.use(deps.quiet.busy())
   }

@@ -66,7 +66,8 @@ export function createShadowBuild(options: ShadowOptions): ShadowBuild {
   let exporting: Promise<Reply> | undefined
   let trouble: string | undefined
 
-  const bridge = (path: string, message: Uint8Array): Promise<Reply> =>
+  // Async, so that a connection that is gone is a rejection like any other failure.
+  const bridge = async (path: string, message: Uint8Array): Promise<Reply> =>
     upstream.call(path, message, { headers, signal: cancelled.signal })
 
   /** Registers the solve; its reply comes when the export has ended. */

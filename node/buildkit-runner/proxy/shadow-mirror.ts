@@ -78,7 +78,10 @@ export function createShadowMirror(makeShadow: () => ShadowBuild, watch: StepWat
     evaluating(ids) {
       if (ids.length === 0) return
       if (ignoringCache().length === 0) shadow.evaluate(ids)
-      else late = late.then(() => evaluateLate(ids))
+      else {
+        late = late.then(() => evaluateLate(ids))
+        late.catch(() => {}) // `finish` sees it; after `cancel` there is nobody to.
+      }
     },
     async finish() {
       await late

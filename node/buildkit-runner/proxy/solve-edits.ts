@@ -41,17 +41,21 @@ const cacheImportsOption = 'cache-imports'
  */
 function withFrontendImport(message: Uint8Array, optionsField: number, entry: CacheEntry): Buffer {
   const existing = optionsOf(message, optionsField).get(cacheImportsOption) ?? '[]'
-  let list: z.infer<typeof frontendImports>
-  try {
-    list = frontendImports.parse(JSON.parse(existing))
-  } catch {
-    return Buffer.from(message)
-  }
+  const list = parseImports(existing)
+  if (list === undefined) return Buffer.from(message)
   const joined = [...list, { Type: entry.type, Attrs: entry.attributes }]
   return Buffer.concat([
     message,
     encodeMapEntry(optionsField, cacheImportsOption, JSON.stringify(joined)),
   ])
+}
+
+function parseImports(option: string): z.infer<typeof frontendImports> | undefined {
+  try {
+    return frontendImports.parse(JSON.parse(option))
+  } catch {
+    return undefined
+  }
 }
 
 function optionsOf(message: Uint8Array, field: number): Map<string, string> {
@@ -125,8 +129,7 @@ export function definitionImportsOf(bridgeMessage: Uint8Array): Buffer {
   const given = editFields(bridgeMessage, (field) => (field.number === 12 ? field.raw : undefined))
   const option = optionsOf(bridgeMessage, 3).get(cacheImportsOption)
   if (option === undefined) return given
-  const parsed = frontendImports.safeParse(JSON.parse(option))
-  const named = (parsed.success ? parsed.data : []).map(({ Type, Attrs }) =>
+  const named = (parseImports(option) ?? []).map(({ Type, Attrs }) =>
     encodeField(12, encodeCacheEntry({ type: Type, attributes: Attrs ?? {} })),
   )
   return Buffer.concat([given, ...named])

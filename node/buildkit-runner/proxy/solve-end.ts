@@ -27,6 +27,9 @@ export interface SolveEnd {
 /** Status events trail the answer by milliseconds; a report does not wait longer for the last of them. */
 const lastProgressMs = 1_000
 
+/** Hundreds of gigabytes at a slow disk's pace; an export that takes longer hangs, and holds a slot. */
+const exportMs = 60 * 60_000
+
 /**
  * Reports the solve at once, and again when its cache is kept or lost.
  * Resolves when nothing is left to do; never rejects.
@@ -100,8 +103,10 @@ async function keepCache(
   },
   scope: Scope,
 ): Promise<[KeepOutcome, string]> {
+  let limit: NodeJS.Timeout | undefined
   try {
     await deps.quiet.wait()
+    limit = setTimeout(() => deps.job.mirror.cancel(), exportMs)
     const outcome = await deps.job.mirror.finish()
     if (outcome.type === 'nothing to export') return [KeepOutcome.KEEP_OUTCOME_NOTHING, '']
     if (outcome.type === 'failed') throw new HearthError('unavailable', outcome.reason)
@@ -113,6 +118,8 @@ async function keepCache(
     const reason = describeError(toHearthError(error))
     deps.log.warn({ reason }, 'the cache of a build is lost; the build itself is not affected')
     return [KeepOutcome.KEEP_OUTCOME_LOST, reason]
+  } finally {
+    clearTimeout(limit)
   }
 }
 

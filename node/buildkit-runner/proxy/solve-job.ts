@@ -75,6 +75,8 @@ interface Attempt {
   readonly solves: BridgeSolve[]
   readonly abandon: AbortController
   reply: Promise<Reply>
+  /** What BuildKit said to a result that the replay returned in the client's place. */
+  returned: Reply | undefined
 }
 
 export function createSolveJob(
@@ -87,6 +89,11 @@ export function createSolveJob(
   let attempt = makeAttempt(request.ref, cache.importFrom)
   let replay: Promise<void> | undefined
   let returnMessage: Buffer | undefined
+  /** The client's own Control.Solve. */
+  let own: { headers: Headers; signal: AbortSignal } = {
+    headers: {},
+    signal: new AbortController().signal,
+  }
   let settled = false
   const changes = new EventTarget()
   const announce = (): boolean => changes.dispatchEvent(new Event('change'))
@@ -100,6 +107,7 @@ export function createSolveJob(
       solves: [],
       abandon: new AbortController(),
       reply: Promise.withResolvers<Reply>().promise,
+      returned: undefined,
     }
   }
 
@@ -108,9 +116,10 @@ export function createSolveJob(
     const renamed = current.ref === request.ref ? message : withRef(message, current.ref)
     const entry = drivesBridge ? undefined : current.importFrom
     const edited = entry === undefined ? renamed : withControlImport(renamed, entry)
+    let evaluated: string[] = []
     if (!drivesBridge) {
       await deps.begin()
-      await mirrorWholeSolve(current, edited)
+      evaluated = await mirrorWholeSolve(current, edited)
     }
     watch.follow(current.ref)
     current.reply = upstream.call(controlSolve, edited, {
@@ -118,10 +127,12 @@ export function createSolveJob(
       signal: AbortSignal.any([signal, current.abandon.signal]),
     })
     current.reply.catch(() => {}) // Whoever waits for the answer sees it.
+    // Not before: a shadow that must come second waits for the progress of this solve.
+    current.mirror.evaluating(evaluated)
   }
 
   /** For clients that drive no bridge, the shadow asks first, so that it holds what the client will run. */
-  async function mirrorWholeSolve(current: Attempt, edited: Buffer): Promise<void> {
+  async function mirrorWholeSolve(current: Attempt, edited: Buffer): Promise<string[]> {
     const asBridge = bridgeSolveOf(edited)
     const imports = definitionImportsOf(asBridge)
     let refs: ResultRef[]
@@ -131,7 +142,7 @@ export function createSolveJob(
     } else {
       refs = await current.mirror.loadedByFrontend(asBridge, imports)
     }
-    current.mirror.evaluating(refs.map((ref) => ref.id))
+    return refs.map((ref) => ref.id)
   }
 
   /** Sends a bridge call under the reference and the result ids that BuildKit knows at present. */
@@ -159,20 +170,33 @@ export function createSolveJob(
     return reply
   }
 
+  function bridgeCall(
+    path: string,
+    bytes: Buffer,
+    headers: Headers,
+    signal: AbortSignal,
+  ): Promise<Reply> {
+    if (path === bridgeSolve) return bridgeSolveCall(bytes, headers, signal)
+    if (path === bridgeReturn) return returnCall(bytes, headers, signal)
+    if (path === bridgeEvaluate) {
+      attempt.mirror.evaluating([attempt.ids.get(fieldText(bytes, 1)) ?? fieldText(bytes, 1)])
+    }
+    return callBridge(path, bytes, headers, signal)
+  }
+
   function returnCall(bytes: Buffer, headers: Headers, signal: AbortSignal): Promise<Reply> {
     const refs = returnedRefs(withRefIds(bytes, attempt.ids))
     attempt.mirror.evaluating(refs.map((ref) => ref.id))
     return callBridge(bridgeReturn, bytes, headers, signal)
   }
 
-  /** A blob that the record promised could not be delivered: whatever failed may have failed by that. */
-  const inDoubt = (): boolean => attempt.importFrom !== undefined && cache.undeliverable.size > 0
-
   /**
    * Does again, without import, what the client has done so far: the hit is lost, not the build. The old
    * shadow goes first, because BuildKit would share its failed operations with the new solve.
    */
-  async function startReplay(headers: Headers, signal: AbortSignal): Promise<void> {
+  async function startReplay(): Promise<void> {
+    // The client's own Control.Solve decides how long it goes on, whichever call has failed.
+    const { headers, signal } = own
     log.warn(
       { undeliverable: [...cache.undeliverable] },
       'cached blobs could not be delivered: the solve is replayed without import',
@@ -191,24 +215,34 @@ export function createSolveJob(
         if (old !== undefined) attempt.ids.set(old.id, ref.id)
       }
     }
-    if (returnMessage !== undefined) await returnCall(returnMessage, headers, signal)
+    if (returnMessage === undefined) return
+    attempt.returned = await returnCall(returnMessage, headers, signal)
   }
 
-  /** Replays when that may help; concurrent failures share one replay. */
-  async function replayed(reply: Reply, headers: Headers, signal: AbortSignal): Promise<boolean> {
-    if (reply.status === 0 || !inDoubt() || signal.aborted) return false
-    replay ??= startReplay(headers, signal)
+  /**
+   * Replays when that may help: the call failed, and a blob that the record promised could not be
+   * delivered, so whatever failed may have failed by that. Concurrent failures share one replay.
+   * @param during the attempt in which the call was made.
+   * @returns true when the call belongs to an attempt that is over, and is to be made again.
+   */
+  async function replayed(during: Attempt, reply: Reply): Promise<boolean> {
+    const isDoubtful =
+      reply.status !== 0 && during.importFrom !== undefined && cache.undeliverable.size > 0
+    if (isDoubtful && during === attempt) {
+      replay ??= startReplay()
+      replay.catch(() => {}) // Whoever waits for it sees it.
+    }
     await replay
-    return true
+    return during !== attempt
   }
 
   /** The answer of whichever attempt is the last. */
-  async function finalReply(headers: Headers, signal: AbortSignal): Promise<Reply> {
+  async function finalReply(signal: AbortSignal): Promise<Reply> {
     for (;;) {
       const current = attempt
       try {
         const reply = await current.reply
-        if (attempt === current && !(await replayed(reply, headers, signal))) return reply
+        if (signal.aborted || !(await replayed(current, reply))) return reply
       } catch (error) {
         if (!current.abandon.signal.aborted || signal.aborted) throw error
         await replay
@@ -228,9 +262,10 @@ export function createSolveJob(
     },
 
     async solve(headers, signal) {
+      own = { headers, signal }
       try {
         await start(attempt, headers, signal)
-        return await finalReply(headers, signal)
+        return await finalReply(signal)
       } finally {
         settled = true
         announce()
@@ -238,18 +273,16 @@ export function createSolveJob(
     },
 
     async bridge(path, bytes, headers, signal) {
-      if (path === bridgeReturn) {
-        returnMessage = bytes
-        return returnCall(bytes, headers, signal)
-      }
+      if (path === bridgeReturn) returnMessage = bytes
       if (path === bridgeSolve && !isSubrequest(bytes)) await deps.begin()
-      if (path === bridgeEvaluate) attempt.mirror.evaluating([fieldText(bytes, 1)])
-      const call = () =>
-        path === bridgeSolve
-          ? bridgeSolveCall(bytes, headers, signal)
-          : callBridge(path, bytes, headers, signal)
-      const reply = await call()
-      return (await replayed(reply, headers, signal)) ? call() : reply
+      for (;;) {
+        // A replay does again what the client had asked for before; what comes meanwhile waits for it.
+        await replay
+        const during = attempt
+        if (path === bridgeReturn && during.returned !== undefined) return during.returned
+        const reply = await bridgeCall(path, bytes, headers, signal)
+        if (signal.aborted || !(await replayed(during, reply))) return reply
+      }
     },
 
     changed(knownRef) {

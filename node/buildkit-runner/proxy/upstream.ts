@@ -58,7 +58,10 @@ export function connectUpstream(socket: string): Upstream {
     maxSessionMemory: sessionMemoryMegabytes,
     settings: { initialWindowSize: streamWindowBytes, enablePush: false },
   })
-  session.on('connect', () => session.setLocalWindowSize(connectionWindowBytes))
+  // It may have been given up before it was connected.
+  session.on('connect', () => {
+    if (!session.destroyed) session.setLocalWindowSize(connectionWindowBytes)
+  })
   const end = (cause?: unknown): void => {
     closed.abort(new HearthError('unavailable', 'the connection to BuildKit is gone', { cause }))
   }
