@@ -99,15 +99,21 @@ link_node() {
   done
 }
 
+# For a first try that has a second: its complaint would only mislead.
+quietly() { "$@" >/dev/null 2>&1; }
+
 install_npm_packages() {
   npm_packages_are_there && return
   command -v npm >/dev/null || fail 'npm is missing: install Node.js 18 or newer with npm, then run this again'
   exec 8<"$root/package-lock.json"
   flock 8
   npm_packages_are_there && return
-  phase 'npm packages (npm ci)' npm --prefix "$root" ci --include=dev --include=optional \
-    --no-audit --no-fund --loglevel=error ||
-    fail 'npm ci failed: see above, then run it again'
+  local flags=(--include=dev --include=optional --no-audit --no-fund --loglevel=error)
+  # Where a registry does not carry the optional packages of other platforms, some npm take the lock file for
+  # incomplete and refuse "ci"; "install" takes the same versions from it.
+  phase 'npm packages (npm ci)' quietly npm --prefix "$root" ci "${flags[@]}" ||
+    phase 'npm packages (npm install)' npm --prefix "$root" install --no-save "${flags[@]}" ||
+    fail 'npm install failed: see above, then run it again'
   exec 8<&-
   link_node
   [[ -x "$root/node_modules/.bin/node" ]] ||
