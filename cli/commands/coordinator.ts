@@ -1,4 +1,5 @@
 /** `hearth coordinator`: a coordinator in the foreground, for nodes and clients on other machines. */
+import os from 'node:os'
 import path from 'node:path'
 import { findSetting } from '../../core/config.ts'
 import { writeFileDurably } from '../../core/format-version.ts'
@@ -53,11 +54,14 @@ async function runCoordinator(terminal: Terminal, flags: Flags): Promise<undefin
   await writeFileDurably(caFile, caPem, 0o644)
   await writeClientFile(dataClientFile(folder), { address, caPem, token: adminToken })
   const joinToken = await coordinator.newJoinToken()
-  const document = { address, caFile, joinToken }
+  // Nodes come from other machines, where loopback would be their own.
+  const isEverywhere = listen === undefined || ['0.0.0.0', '::'].includes(listen.host)
+  const joinAddress = isEverywhere ? `${os.hostname()}:${coordinator.port}` : address
+  const document = { address, joinAddress, caFile, joinToken }
   if (flags.json === true) answer(terminal, { json: true }, document, [])
   else {
     terminal.note(`hearth: coordinator on ${address}; a node joins it, once, with`)
-    terminal.note(`  hearth node --join ${address} --token ${joinToken} --ca ${caFile}`)
+    terminal.note(`  hearth node --join ${joinAddress} --token ${joinToken} --ca ${caFile}`)
   }
   await stop.asked
 }
