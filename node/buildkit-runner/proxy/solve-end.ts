@@ -7,12 +7,16 @@ import { status as grpcStatus } from '@grpc/grpc-js'
 import { describeError, HearthError, toHearthError } from '../../../core/errors.ts'
 import type { Logger } from '../../../core/log.ts'
 import type { Scope } from '../../../core/scope.ts'
-import type { SolveReport } from '../../../proto/generated/hearth/v1/build.ts'
+import {
+  BuildOutcome,
+  KeepOutcome,
+  type SolveReport,
+} from '../../../proto/generated/hearth/v1/build.ts'
 import type { Records } from '../records/index.ts'
 import type { CacheAccess } from './cache-access.ts'
 import type { QuietTime } from './quiet-time.ts'
 import type { SolveJob } from './solve-job.ts'
-import { BuildOutcome, KeepOutcome, makeReport } from './solve-report.ts'
+import { makeReport } from './solve-report.ts'
 import type { StepWatch } from './step-watch.ts'
 import type { Reply } from './upstream.ts'
 

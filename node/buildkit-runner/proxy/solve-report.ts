@@ -2,7 +2,7 @@
 import type { Operation } from '../../../plan/operations.ts'
 import {
   BuildOutcome,
-  KeepOutcome,
+  type KeepOutcome,
   SolveReport,
   Step,
   StepOutcome,
@@ -84,10 +84,3 @@ function outcomeOf(progress: VertexProgress | undefined, outcome: BuildOutcome):
     ? StepOutcome.STEP_OUTCOME_NOT_REACHED
     : StepOutcome.STEP_OUTCOME_CANCELLED
 }
-
-/** True when a step really ran: then there is something new to keep. */
-export function ranSomething(report: SolveReport): boolean {
-  return report.steps.some((step) => step.outcome === StepOutcome.STEP_OUTCOME_RAN)
-}
-
-export { BuildOutcome, KeepOutcome }
