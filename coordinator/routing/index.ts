@@ -1,9 +1,10 @@
 /**
  * The node for each platform of a build, and why. Pure functions over what is known of the nodes: a build
  * only goes to a node that builds its platform natively, is well and takes new builds, and among those to
- * the one that will begin first.
+ * the one that will end it first: queue, bytes to move, steps to run.
  */
 import type { NodeLoad } from '../../proto/generated/hearth/v1/node.ts'
+import type { Forecast, Warmth, Work } from './forecast.ts'
 
 /** A node as routing sees it. */
 export interface Candidate {
@@ -13,6 +14,8 @@ export interface Candidate {
   readonly platform: string
   readonly online: boolean
   readonly load: Pick<NodeLoad, 'slots' | 'slotsUsed' | 'queued' | 'draining'>
+  /** Expected rest of each of its builds, those that run before those that queue; undefined: not known. */
+  readonly remainingMs?: readonly number[]
 }
 
 export interface RouteRequest {
@@ -20,6 +23,15 @@ export interface RouteRequest {
   readonly platform: string | undefined
   /** Where the project was built last: it wins among equals, because its BuildKit is warm. */
   readonly lastNodeId: string | undefined
+  /** What is to be done, and how warm each node is for it; undefined when nothing is known of the build. */
+  readonly forecast?: { readonly steps: Forecast; warmth(nodeId: string): Warmth }
+}
+
+/** What a build would cost on one node. */
+export interface Estimate extends Partial<Work> {
+  readonly queueMs: number
+  /** From now to the build's end; without a forecast, to its beginning. */
+  readonly endMs: number
 }
 
 export type RouteDecision =
@@ -28,8 +40,13 @@ export type RouteDecision =
       readonly nodeId: string
       /** Why this one, in one line. */
       readonly reason: string
+      readonly estimate: Estimate
       /** Who comes next, best first, should this one not answer. */
-      readonly runnersUp: readonly { readonly nodeId: string; readonly reason: string }[]
+      readonly runnersUp: readonly {
+        readonly nodeId: string
+        readonly reason: string
+        readonly estimate: Estimate
+      }[]
     }
   | {
       readonly type: 'none'
@@ -38,5 +55,13 @@ export type RouteDecision =
       readonly platforms: readonly string[]
     }
 
+export {
+  estimateWork,
+  type Forecast,
+  type ForecastStep,
+  type Layer,
+  type Warmth,
+  type Work,
+} from './forecast.ts'
 export { normalPlatform } from './platform.ts'
 export { explainNone, route } from './route.ts'

@@ -1,7 +1,15 @@
 import test from 'ava'
 import fc from 'fast-check'
+import { digestOf } from '../../core/digest.ts'
 import { HearthError } from '../../core/errors.ts'
-import { type Candidate, explainNone, normalPlatform, type RouteRequest, route } from './index.ts'
+import {
+  type Candidate,
+  explainNone,
+  type Layer,
+  normalPlatform,
+  type RouteRequest,
+  route,
+} from './index.ts'
 
 function node(
   id: string,
@@ -26,6 +34,7 @@ test('with one node it is that one, and the reason says so', (t) => {
     type: 'chosen',
     nodeId: 'a',
     reason: 'the only node for linux/amd64',
+    estimate: { queueMs: 0, endMs: 0 },
     runnersUp: [],
   })
 })
@@ -33,7 +42,7 @@ test('with one node it is that one, and the reason says so', (t) => {
 test('the shortest queue wins, by slot; what is full comes last', (t) => {
   const full = node('full', { load: { slotsUsed: 2, queued: 4 } })
   const busy = node('busy', { load: { slotsUsed: 2 } })
-  const large = node('large', { load: { slots: 8, slotsUsed: 8, queued: 2 } })
+  const large = node('large', { load: { slots: 8, slotsUsed: 8, queued: 1 } })
   const free = node('free', { load: { slotsUsed: 1 } })
   t.deepEqual(order([full, busy, large, free]), ['free', 'large', 'busy', 'full'])
 })
@@ -134,4 +143,43 @@ test('whatever the nodes are, only native ones that are well are named, each onc
       t.deepEqual(order(nodes.toReversed(), request), named)
     }),
   )
+})
+
+const layer = { digest: digestOf('layer'), bytes: 60_000_000 }
+
+/** One step of a minute, whose layer the nodes named hold; the others fetch it. */
+function forecastWith(holders: readonly string[], bytesPerMs: number) {
+  return {
+    steps: [{ inputs: [], runMs: 60_000, layers: [layer] }],
+    warmth: (nodeId: string) => ({
+      isHot: () => holders.includes(nodeId),
+      bringMs: ({ bytes }: Layer) => bytes / bytesPerMs,
+    }),
+  }
+}
+
+test('a build goes where it ends first, which is where its work is done', (t) => {
+  const nodes = [node('cold'), node('warm', { load: { slotsUsed: 1 } })]
+  const decision = route(nodes, ask({ forecast: forecastWith(['warm'], 100_000) }))
+  t.like(decision, {
+    ...{ nodeId: 'warm', estimate: { endMs: 0, stepsReused: 1, bytesMoved: 0 } },
+    reason: '0.0 s: reuses 1 of 1 steps; 1 of 2 slots free',
+    runnersUp: [
+      { nodeId: 'cold', reason: '2.6 s: reuses 1 of 1 steps; 2 of 2 slots free; 60 MB to fetch' },
+    ],
+  })
+})
+
+test('a hot spot spills to the node that fetches faster than the queue moves', (t) => {
+  const warm = (remainingMs: number[]) =>
+    node('warm', { load: { slots: 1, slotsUsed: 1 }, remainingMs })
+  const request = ask({ forecast: forecastWith(['warm'], 20_000) })
+  t.is(order([node('cold'), warm([4_000])], request)[0], 'warm')
+  t.is(order([node('cold'), warm([6_000])], request)[0], 'cold')
+})
+
+test('estimates that are alike leave a build where the project was last', (t) => {
+  const nodes = [node('a'), node('b')]
+  const request = ask({ forecast: forecastWith([], 1_000_000), lastNodeId: 'b' })
+  t.is(order(nodes, request)[0], 'b')
 })

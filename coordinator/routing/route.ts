@@ -1,9 +1,17 @@
 import { HearthError } from '../../core/errors.ts'
-import type { Candidate, RouteDecision, RouteRequest } from './index.ts'
+import { estimateWork } from './forecast.ts'
+import type { Candidate, Estimate, RouteDecision, RouteRequest } from './index.ts'
 import { normalPlatform } from './platform.ts'
+import { queueTime } from './queue-time.ts'
 
 /** What a build gets that names no platform, where there are nodes of several. */
 const usualPlatform = 'linux/amd64'
+
+/** What a build takes of which nothing is known. */
+const usualBuildMs = 30_000
+
+/** Estimates closer than this are alike: no reason to leave a node that is warm in ways we do not see. */
+const alikeMs = 250
 
 export function route(nodes: readonly Candidate[], request: RouteRequest): RouteDecision {
   const platforms = [...new Set(nodes.map(({ platform }) => platform))].sort()
@@ -17,8 +25,13 @@ export function route(nodes: readonly Candidate[], request: RouteRequest): Route
   if (online.length === 0) return none('all offline')
   const open = online.filter((node) => !node.load.draining)
   const ranked = open
+    .map((node) => ({ node, estimate: estimateFor(node, request) }))
     .toSorted((a, b) => compare(a, b, request))
-    .map((node) => ({ nodeId: node.id, reason: reasonFor(node, open.length, request) }))
+    .map(({ node, estimate }) => ({
+      nodeId: node.id,
+      reason: reasonFor(node, estimate, open.length, request),
+      estimate,
+    }))
   const [chosen, ...runnersUp] = ranked
   return chosen === undefined ? none('all draining') : { type: 'chosen', ...chosen, runnersUp }
 }
@@ -58,33 +71,69 @@ function wantedPlatform(known: readonly string[], request: RouteRequest): string
   return known.includes(usualPlatform) ? usualPlatform : known[0]
 }
 
-function compare(a: Candidate, b: Candidate, request: RouteRequest): number {
-  const isLast = (node: Candidate) => (node.id === request.lastNodeId ? 0 : 1)
-  return (
-    waiting(a) - waiting(b) ||
-    isLast(a) - isLast(b) ||
-    occupied(a) - occupied(b) ||
-    (a.id < b.id ? -1 : 1)
+interface Priced {
+  readonly node: Candidate
+  readonly estimate: Estimate
+}
+
+function estimateFor(node: Candidate, { forecast }: RouteRequest): Estimate {
+  const { slots, slotsUsed, queued } = node.load
+  const expected = node.remainingMs ?? []
+  const remainingMs = [...expected, ...unknownBuilds(slots, slotsUsed + queued - expected.length)]
+  const queueMs = queueTime(slots, remainingMs)
+  if (forecast === undefined) return { queueMs, endMs: queueMs }
+  const work = estimateWork(forecast.steps, forecast.warmth(node.id))
+  // What is missing is fetched while the build waits for its slot.
+  const endMs = Math.max(queueMs, work.moveMs) + work.unpackMs + work.runMs
+  return { ...work, queueMs, endMs }
+}
+
+/** Builds that somebody else has placed there: those that run are at any point of their way. */
+function unknownBuilds(slots: number, count: number): number[] {
+  return Array.from({ length: Math.max(0, count) }, (_, index) =>
+    index < slots ? (usualBuildMs * (index + 1)) / (slots + 1) : usualBuildMs,
   )
 }
 
-/** Builds ahead of a new one, by slot: 0 when there is a free slot. */
-function waiting({ load }: Candidate): number {
-  const ahead = load.slotsUsed + load.queued + 1 - load.slots
-  return Math.max(0, ahead) / Math.max(1, load.slots)
+function compare(a: Priced, b: Priced, request: RouteRequest): number {
+  const isLast = ({ node }: Priced) => (node.id === request.lastNodeId ? 0 : 1)
+  return (
+    Math.floor(a.estimate.endMs / alikeMs) - Math.floor(b.estimate.endMs / alikeMs) ||
+    isLast(a) - isLast(b) ||
+    occupied(a.node) - occupied(b.node) ||
+    a.estimate.endMs - b.estimate.endMs ||
+    (a.node.id < b.node.id ? -1 : 1)
+  )
 }
 
 function occupied({ load }: Candidate): number {
   return (load.slotsUsed + load.queued) / Math.max(1, load.slots)
 }
 
-function reasonFor(node: Candidate, choices: number, request: RouteRequest): string {
+function reasonFor(
+  node: Candidate,
+  estimate: Estimate,
+  choices: number,
+  request: RouteRequest,
+): string {
   const { slots, slotsUsed, queued } = node.load
   const platform = request.platform ?? node.platform
   if (choices === 1) return `the only node for ${platform}`
-  const state =
-    waiting(node) === 0
+  const queue =
+    estimate.queueMs === 0
       ? `${slots - slotsUsed} of ${slots} slots free`
       : `${queued} queued for ${slots} slots`
-  return node.id === request.lastNodeId ? `${state}; built this project last` : state
+  const parts = [queue]
+  if (estimate.stepsTotal !== undefined) {
+    parts.unshift(
+      `${seconds(estimate.endMs)}: reuses ${estimate.stepsReused} of ${estimate.stepsTotal} steps`,
+    )
+    if (estimate.bytesMoved) parts.push(`${Math.ceil(estimate.bytesMoved / 1e6)} MB to fetch`)
+  }
+  if (node.id === request.lastNodeId) parts.push('built this project last')
+  return parts.join('; ')
+}
+
+function seconds(milliseconds: number): string {
+  return `${(milliseconds / 1000).toFixed(1)} s`
 }
