@@ -4,14 +4,20 @@
  * with a capability, so that whoever can name a repository may use it and nobody else learns it exists:
  * everything unknown or expired is a 404, never a 401, because BuildKit would ask the client to log in.
  */
+import type { Server } from 'node:net'
 import type { Digest } from '../../../core/digest.ts'
 import type { Logger } from '../../../core/log.ts'
 import type { Scope } from '../../../core/scope.ts'
 import type { CacheStore } from '../../cache-store/index.ts'
 
 export interface Registry extends AsyncDisposable {
-  /** The port on 127.0.0.1. */
+  /** The port on 127.0.0.1; 0 when it does not listen by itself (see RegistryOptions.listen). */
   readonly port: number
+  /**
+   * Takes over a listener, wherever it is: a daemon's is in the daemon's own network namespace, where nobody
+   * else can reach it. Disposing closes it and cuts its connections.
+   */
+  serve(listener: Server): Disposable
   grant(request: GrantRequest): Grant
 }
 

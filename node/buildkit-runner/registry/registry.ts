@@ -16,6 +16,11 @@ import { parseTarget, type Route } from './routes.ts'
 import { createUploads } from './uploads.ts'
 
 export interface RegistryOptions {
+  /**
+   * Whether it listens on this machine's own 127.0.0.1, as tests and tools want it. Default true. A node
+   * says false: its registry is only where `serve` is told.
+   */
+  listen?: boolean
   /** On 127.0.0.1; 0 (the default) is any free one. */
   port?: number
   /** A connection on which nothing moves for so long, in the middle of a request, is cut. Default 5 minutes. */
@@ -122,30 +127,56 @@ export async function createRegistry(
     else refuse(response, refusal)
   }
 
-  const server = createServer(
-    // A whole upload may take as long as it moves: `timeout` below watches that it does.
-    { keepAliveTimeout: keepAliveMs, headersTimeout: headersMs, requestTimeout: 0 },
-    take,
-  )
-  server.timeout = idleMs
-  server.on('clientError', (_error, socket) => {
-    if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n')
-    else socket.destroy()
-  })
-  const port = await listen(server, options.port ?? 0)
-  server.on('error', (error) => deps.log.error({ error }, 'the loopback registry failed'))
-  deps.log.debug({ port }, 'the loopback registry listens')
+  function makeServer(): Server {
+    const server = createServer(
+      // A whole upload may take as long as it moves: `timeout` below watches that it does.
+      { keepAliveTimeout: keepAliveMs, headersTimeout: headersMs, requestTimeout: 0 },
+      take,
+    )
+    server.timeout = idleMs
+    server.on('clientError', (_error, socket) => {
+      if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n')
+      else socket.destroy()
+    })
+    return server
+  }
+
+  const servers = new Set<Server>()
+
+  function open(server: Server): void {
+    server.on('error', (error) => deps.log.error({ error }, 'the loopback registry failed'))
+    servers.add(server)
+  }
+
+  async function close(server: Server): Promise<void> {
+    if (!servers.delete(server)) return
+    const closed = once(server, 'close')
+    server.close()
+    server.closeAllConnections()
+    await closed
+  }
+
+  let port = 0
+  if (options.listen !== false) {
+    const server = makeServer()
+    port = await listen(server, options.port ?? 0)
+    open(server)
+  }
+  deps.log.debug({ port }, 'the loopback registry is ready')
 
   return {
     port,
+    serve(listener) {
+      const server = makeServer()
+      open(server)
+      server.listen(listener)
+      return { [Symbol.dispose]: () => void close(server) }
+    },
     grant: (request) => grants.issue(request),
     async [Symbol.asyncDispose]() {
       closing.abort()
       grants[Symbol.dispose]()
-      const closed = once(server, 'close')
-      server.close()
-      server.closeAllConnections()
-      await closed
+      await Promise.all([...servers].map(close))
       await Promise.all(inFlight)
       await uploads[Symbol.asyncDispose]()
     },
