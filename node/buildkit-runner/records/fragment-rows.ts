@@ -6,10 +6,9 @@ import { mkdirSync } from 'node:fs'
 import { type Database, open, type RootDatabase } from 'lmdb'
 import type { Digest } from '../../../core/digest.ts'
 import { toHearthError } from '../../../core/errors.ts'
+import { setAsideDamage, toWriteError } from '../../../core/lmdb-failure.ts'
 import type { Logger } from '../../../core/log.ts'
 import { type Scope, scopeId } from '../../../core/scope.ts'
-import { setAsideDamage } from '../../cache-store/index-damage.ts'
-import { toWriteError } from '../../cache-store/index-failure.ts'
 
 export interface FragmentRow {
   readonly version: number
