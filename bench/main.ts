@@ -5,10 +5,11 @@ import type { Measurement, ResultHead } from './index.ts'
 import { busyWarning, describeMachine, readVersions } from './machine.ts'
 import { exportWait } from './measurements/export-wait.ts'
 import { hotOverhead } from './measurements/hot-overhead.ts'
+import { routing } from './measurements/routing.ts'
 import { keepResult } from './results.ts'
 import { formatResult } from './table.ts'
 
-const measurements: readonly Measurement[] = [hotOverhead, exportWait]
+const measurements: readonly Measurement[] = [hotOverhead, exportWait, routing]
 
 try {
   const names = measurements.map(({ name }) => name)
