@@ -7,7 +7,7 @@ import { type Digest, digestOf } from '../core/digest.ts'
 import { type Definition, MountType, Op } from '../proto/generated/buildkit/ops.ts'
 import { editFields, encodeField, fieldText } from '../proto/wire.ts'
 
-export type OperationKind = 'run' | 'file' | 'source' | 'build' | 'merge' | 'diff'
+export type OperationKind = 'run' | 'file' | 'source' | 'build' | 'merge' | 'diff' | 'passthrough'
 
 export interface Operation {
   /** BuildKit's own name for it in this build: the sha256 of its bytes. Changes with the session. */
@@ -73,6 +73,7 @@ const kinds: Record<NonNullable<Op['op']>['$case'], OperationKind> = {
   build: 'build',
   merge: 'merge',
   diff: 'diff',
+  passthrough: 'passthrough',
 }
 
 function kindOf(op: Op): OperationKind | undefined {

@@ -16,6 +16,25 @@ export const protobufFileName = "buildkit/ops.proto";
  * moby/buildkit v0.34.2, solver/pb/ops.proto.
  */
 
+export const NetMode = { UNSET: 0, HOST: 1, NONE: 2 } as const;
+
+export type NetMode = typeof NetMode[keyof typeof NetMode];
+
+export namespace NetMode {
+  export type UNSET = typeof NetMode.UNSET;
+  export type HOST = typeof NetMode.HOST;
+  export type NONE = typeof NetMode.NONE;
+}
+
+export const SecurityMode = { SANDBOX: 0, INSECURE: 1 } as const;
+
+export type SecurityMode = typeof SecurityMode[keyof typeof SecurityMode];
+
+export namespace SecurityMode {
+  export type SANDBOX = typeof SecurityMode.SANDBOX;
+  export type INSECURE = typeof SecurityMode.INSECURE;
+}
+
 export const MountType = { BIND: 0, SECRET: 1, SSH: 2, CACHE: 3, TMPFS: 4 } as const;
 
 export type MountType = typeof MountType[keyof typeof MountType];
@@ -26,6 +45,16 @@ export namespace MountType {
   export type SSH = typeof MountType.SSH;
   export type CACHE = typeof MountType.CACHE;
   export type TMPFS = typeof MountType.TMPFS;
+}
+
+export const MountContentCache = { DEFAULT: 0, ON: 1, OFF: 2 } as const;
+
+export type MountContentCache = typeof MountContentCache[keyof typeof MountContentCache];
+
+export namespace MountContentCache {
+  export type DEFAULT = typeof MountContentCache.DEFAULT;
+  export type ON = typeof MountContentCache.ON;
+  export type OFF = typeof MountContentCache.OFF;
 }
 
 export const CacheSharingOpt = { SHARED: 0, PRIVATE: 1, LOCKED: 2 } as const;
@@ -102,6 +131,7 @@ export interface Op {
     | { $case: "build"; value: BuildOp }
     | { $case: "merge"; value: MergeOp }
     | { $case: "diff"; value: DiffOp }
+    | { $case: "passthrough"; value: PassthroughOp }
     | undefined;
   platform: Platform | undefined;
 }
@@ -115,17 +145,51 @@ export interface Platform {
   architecture: string;
   os: string;
   variant: string;
+  osVersion: string;
+  osFeatures: string[];
 }
 
 export interface ExecOp {
   meta: Meta | undefined;
   mounts: Mount[];
+  network: NetMode;
+  security: SecurityMode;
+  secretenv: SecretEnv[];
+  cdiDevices: CDIDevice[];
 }
 
 export interface Meta {
   args: string[];
   env: string[];
   cwd: string;
+  user: string;
+  extraHosts: HostIP[];
+  hostname: string;
+  ulimit: Ulimit[];
+  removeMountStubsRecursive: boolean;
+  validExitCodes: number[];
+}
+
+export interface HostIP {
+  host: string;
+  ip: string;
+}
+
+export interface Ulimit {
+  name: string;
+  soft: number;
+  hard: number;
+}
+
+export interface SecretEnv {
+  id: string;
+  name: string;
+  optional: boolean;
+}
+
+export interface CDIDevice {
+  name: string;
+  optional: boolean;
 }
 
 export interface Mount {
@@ -135,12 +199,37 @@ export interface Mount {
   output: number;
   readonly: boolean;
   mountType: MountType;
+  tmpfsOpt: TmpfsOpt | undefined;
   cacheOpt: CacheOpt | undefined;
+  secretOpt: SecretOpt | undefined;
+  sshOpt: SSHOpt | undefined;
+  resultId: string;
+  contentCache: MountContentCache;
+}
+
+export interface TmpfsOpt {
+  size: number;
 }
 
 export interface CacheOpt {
   id: string;
   sharing: CacheSharingOpt;
+}
+
+export interface SecretOpt {
+  id: string;
+  uid: number;
+  gid: number;
+  mode: number;
+  optional: boolean;
+}
+
+export interface SSHOpt {
+  id: string;
+  uid: number;
+  gid: number;
+  mode: number;
+  optional: boolean;
 }
 
 export interface SourceOp {
@@ -153,16 +242,126 @@ export interface SourceOp_AttrsEntry {
   value: string;
 }
 
-export interface FileOp {
+export interface BuildOp {
+  builder: number;
+  inputs: { [key: string]: BuildInput };
+  def: Definition | undefined;
+  attrs: { [key: string]: string };
 }
 
-export interface BuildOp {
+export interface BuildOp_InputsEntry {
+  key: string;
+  value: BuildInput | undefined;
+}
+
+export interface BuildOp_AttrsEntry {
+  key: string;
+  value: string;
+}
+
+export interface BuildInput {
+  input: number;
+}
+
+export interface FileOp {
+  actions: FileAction[];
+}
+
+export interface FileAction {
+  input: number;
+  secondaryInput: number;
+  output: number;
+  action:
+    | { $case: "copy"; value: FileActionCopy }
+    | { $case: "mkfile"; value: FileActionMkFile }
+    | { $case: "mkdir"; value: FileActionMkDir }
+    | { $case: "rm"; value: FileActionRm }
+    | { $case: "symlink"; value: FileActionSymlink }
+    | undefined;
+}
+
+export interface FileActionCopy {
+  src: string;
+  dest: string;
+  owner: ChownOpt | undefined;
+  mode: number;
+  followSymlink: boolean;
+  dirCopyContents: boolean;
+  attemptUnpackDockerCompatibility: boolean;
+  createDestPath: boolean;
+  allowWildcard: boolean;
+  allowEmptyWildcard: boolean;
+  timestamp: number;
+  includePatterns: string[];
+  excludePatterns: string[];
+  alwaysReplaceExistingDestPaths: boolean;
+  modeStr: string;
+  requiredPaths: string[];
+}
+
+export interface FileActionMkFile {
+  path: string;
+  mode: number;
+  data: Buffer;
+  owner: ChownOpt | undefined;
+  timestamp: number;
+}
+
+export interface FileActionSymlink {
+  oldpath: string;
+  newpath: string;
+  owner: ChownOpt | undefined;
+  timestamp: number;
+}
+
+export interface FileActionMkDir {
+  path: string;
+  mode: number;
+  makeParents: boolean;
+  owner: ChownOpt | undefined;
+  timestamp: number;
+}
+
+export interface FileActionRm {
+  path: string;
+  allowNotFound: boolean;
+  allowWildcard: boolean;
+}
+
+export interface ChownOpt {
+  user: UserOpt | undefined;
+  group: UserOpt | undefined;
+}
+
+export interface UserOpt {
+  user: { $case: "byName"; value: NamedUserOpt } | { $case: "byId"; value: number } | undefined;
+}
+
+export interface NamedUserOpt {
+  name: string;
+  input: number;
 }
 
 export interface MergeOp {
+  inputs: MergeInput[];
+}
+
+export interface MergeInput {
+  input: number;
 }
 
 export interface DiffOp {
+  lower: DiffInput | undefined;
+  upper: DiffInput | undefined;
+}
+
+export interface DiffInput {
+  input: number;
+}
+
+export interface PassthroughOp {
+  id: string;
+  outputs: number[];
 }
 
 function createBaseDefinition(): Definition {
@@ -971,6 +1170,9 @@ export const Op: MessageFns<Op> = {
       case "diff":
         DiffOp.encode(message.op.value, writer.uint32(58).fork()).join();
         break;
+      case "passthrough":
+        PassthroughOp.encode(message.op.value, writer.uint32(66).fork()).join();
+        break;
     }
     if (message.platform !== undefined) {
       Platform.encode(message.platform, writer.uint32(82).fork()).join();
@@ -1047,6 +1249,14 @@ export const Op: MessageFns<Op> = {
             message.op = { $case: "diff", value: DiffOp.decode(reader, reader.uint32()) };
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.op = { $case: "passthrough", value: PassthroughOp.decode(reader, reader.uint32()) };
+            continue;
+          }
           case 10: {
             if (tag !== 82) {
               break;
@@ -1107,6 +1317,12 @@ export const Op: MessageFns<Op> = {
       case "diff": {
         if (object.op?.value !== undefined && object.op?.value !== null) {
           message.op = { $case: "diff", value: DiffOp.fromPartial(object.op.value) };
+        }
+        break;
+      }
+      case "passthrough": {
+        if (object.op?.value !== undefined && object.op?.value !== null) {
+          message.op = { $case: "passthrough", value: PassthroughOp.fromPartial(object.op.value) };
         }
         break;
       }
@@ -1186,7 +1402,7 @@ export const Input: MessageFns<Input> = {
 };
 
 function createBasePlatform(): Platform {
-  return { architecture: "", os: "", variant: "" };
+  return { architecture: "", os: "", variant: "", osVersion: "", osFeatures: [] };
 }
 
 export const Platform: MessageFns<Platform> = {
@@ -1199,6 +1415,12 @@ export const Platform: MessageFns<Platform> = {
     }
     if (message.variant !== "") {
       writer.uint32(26).string(message.variant);
+    }
+    if (message.osVersion !== "") {
+      writer.uint32(34).string(message.osVersion);
+    }
+    for (const v of message.osFeatures) {
+      writer.uint32(42).string(v!);
     }
     return writer;
   },
@@ -1240,6 +1462,22 @@ export const Platform: MessageFns<Platform> = {
             message.variant = reader.string();
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.osVersion = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.osFeatures.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1260,12 +1498,14 @@ export const Platform: MessageFns<Platform> = {
     message.architecture = object.architecture ?? "";
     message.os = object.os ?? "";
     message.variant = object.variant ?? "";
+    message.osVersion = object.osVersion ?? "";
+    message.osFeatures = object.osFeatures?.map((e) => e) || [];
     return message;
   },
 };
 
 function createBaseExecOp(): ExecOp {
-  return { meta: undefined, mounts: [] };
+  return { meta: undefined, mounts: [], network: 0, security: 0, secretenv: [], cdiDevices: [] };
 }
 
 export const ExecOp: MessageFns<ExecOp> = {
@@ -1275,6 +1515,18 @@ export const ExecOp: MessageFns<ExecOp> = {
     }
     for (const v of message.mounts) {
       Mount.encode(v!, writer.uint32(18).fork()).join();
+    }
+    if (message.network !== 0) {
+      writer.uint32(24).int32(message.network);
+    }
+    if (message.security !== 0) {
+      writer.uint32(32).int32(message.security);
+    }
+    for (const v of message.secretenv) {
+      SecretEnv.encode(v!, writer.uint32(42).fork()).join();
+    }
+    for (const v of message.cdiDevices) {
+      CDIDevice.encode(v!, writer.uint32(50).fork()).join();
     }
     return writer;
   },
@@ -1308,6 +1560,38 @@ export const ExecOp: MessageFns<ExecOp> = {
             message.mounts.push(Mount.decode(reader, reader.uint32()));
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.network = reader.int32() as any;
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.security = reader.int32() as any;
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.secretenv.push(SecretEnv.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.cdiDevices.push(CDIDevice.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1327,12 +1611,26 @@ export const ExecOp: MessageFns<ExecOp> = {
     const message = createBaseExecOp();
     message.meta = (object.meta !== undefined && object.meta !== null) ? Meta.fromPartial(object.meta) : undefined;
     message.mounts = object.mounts?.map((e) => Mount.fromPartial(e)) || [];
+    message.network = object.network ?? 0;
+    message.security = object.security ?? 0;
+    message.secretenv = object.secretenv?.map((e) => SecretEnv.fromPartial(e)) || [];
+    message.cdiDevices = object.cdiDevices?.map((e) => CDIDevice.fromPartial(e)) || [];
     return message;
   },
 };
 
 function createBaseMeta(): Meta {
-  return { args: [], env: [], cwd: "" };
+  return {
+    args: [],
+    env: [],
+    cwd: "",
+    user: "",
+    extraHosts: [],
+    hostname: "",
+    ulimit: [],
+    removeMountStubsRecursive: false,
+    validExitCodes: [],
+  };
 }
 
 export const Meta: MessageFns<Meta> = {
@@ -1345,6 +1643,28 @@ export const Meta: MessageFns<Meta> = {
     }
     if (message.cwd !== "") {
       writer.uint32(26).string(message.cwd);
+    }
+    if (message.user !== "") {
+      writer.uint32(34).string(message.user);
+    }
+    for (const v of message.extraHosts) {
+      HostIP.encode(v!, writer.uint32(50).fork()).join();
+    }
+    if (message.hostname !== "") {
+      writer.uint32(58).string(message.hostname);
+    }
+    for (const v of message.ulimit) {
+      Ulimit.encode(v!, writer.uint32(74).fork()).join();
+    }
+    if (message.removeMountStubsRecursive !== false) {
+      writer.uint32(88).bool(message.removeMountStubsRecursive);
+    }
+    if (message.validExitCodes.length !== 0) {
+      writer.uint32(98).fork();
+      for (const v of message.validExitCodes) {
+        writer.int32(v);
+      }
+      writer.join();
     }
     return writer;
   },
@@ -1386,6 +1706,64 @@ export const Meta: MessageFns<Meta> = {
             message.cwd = reader.string();
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.user = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.extraHosts.push(HostIP.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.hostname = reader.string();
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.ulimit.push(Ulimit.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.removeMountStubsRecursive = reader.bool();
+            continue;
+          }
+          case 12: {
+            if (tag === 96) {
+              message.validExitCodes.push(reader.int32());
+
+              continue;
+            }
+
+            if (tag === 98) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.validExitCodes.push(reader.int32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1406,12 +1784,323 @@ export const Meta: MessageFns<Meta> = {
     message.args = object.args?.map((e) => e) || [];
     message.env = object.env?.map((e) => e) || [];
     message.cwd = object.cwd ?? "";
+    message.user = object.user ?? "";
+    message.extraHosts = object.extraHosts?.map((e) => HostIP.fromPartial(e)) || [];
+    message.hostname = object.hostname ?? "";
+    message.ulimit = object.ulimit?.map((e) => Ulimit.fromPartial(e)) || [];
+    message.removeMountStubsRecursive = object.removeMountStubsRecursive ?? false;
+    message.validExitCodes = object.validExitCodes?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseHostIP(): HostIP {
+  return { host: "", ip: "" };
+}
+
+export const HostIP: MessageFns<HostIP> = {
+  encode(message: HostIP, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.host !== "") {
+      writer.uint32(10).string(message.host);
+    }
+    if (message.ip !== "") {
+      writer.uint32(18).string(message.ip);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): HostIP {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseHostIP();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.host = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.ip = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<HostIP>): HostIP {
+    return HostIP.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<HostIP>): HostIP {
+    const message = createBaseHostIP();
+    message.host = object.host ?? "";
+    message.ip = object.ip ?? "";
+    return message;
+  },
+};
+
+function createBaseUlimit(): Ulimit {
+  return { name: "", soft: 0, hard: 0 };
+}
+
+export const Ulimit: MessageFns<Ulimit> = {
+  encode(message: Ulimit, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.soft !== 0) {
+      writer.uint32(16).int64(message.soft);
+    }
+    if (message.hard !== 0) {
+      writer.uint32(24).int64(message.hard);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Ulimit {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUlimit();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.soft = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.hard = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Ulimit>): Ulimit {
+    return Ulimit.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Ulimit>): Ulimit {
+    const message = createBaseUlimit();
+    message.name = object.name ?? "";
+    message.soft = object.soft ?? 0;
+    message.hard = object.hard ?? 0;
+    return message;
+  },
+};
+
+function createBaseSecretEnv(): SecretEnv {
+  return { id: "", name: "", optional: false };
+}
+
+export const SecretEnv: MessageFns<SecretEnv> = {
+  encode(message: SecretEnv, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.name !== "") {
+      writer.uint32(18).string(message.name);
+    }
+    if (message.optional !== false) {
+      writer.uint32(24).bool(message.optional);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SecretEnv {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSecretEnv();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.optional = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<SecretEnv>): SecretEnv {
+    return SecretEnv.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SecretEnv>): SecretEnv {
+    const message = createBaseSecretEnv();
+    message.id = object.id ?? "";
+    message.name = object.name ?? "";
+    message.optional = object.optional ?? false;
+    return message;
+  },
+};
+
+function createBaseCDIDevice(): CDIDevice {
+  return { name: "", optional: false };
+}
+
+export const CDIDevice: MessageFns<CDIDevice> = {
+  encode(message: CDIDevice, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.optional !== false) {
+      writer.uint32(16).bool(message.optional);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CDIDevice {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCDIDevice();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.optional = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<CDIDevice>): CDIDevice {
+    return CDIDevice.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CDIDevice>): CDIDevice {
+    const message = createBaseCDIDevice();
+    message.name = object.name ?? "";
+    message.optional = object.optional ?? false;
     return message;
   },
 };
 
 function createBaseMount(): Mount {
-  return { input: 0, selector: "", dest: "", output: 0, readonly: false, mountType: 0, cacheOpt: undefined };
+  return {
+    input: 0,
+    selector: "",
+    dest: "",
+    output: 0,
+    readonly: false,
+    mountType: 0,
+    tmpfsOpt: undefined,
+    cacheOpt: undefined,
+    secretOpt: undefined,
+    sshOpt: undefined,
+    resultId: "",
+    contentCache: 0,
+  };
 }
 
 export const Mount: MessageFns<Mount> = {
@@ -1434,8 +2123,23 @@ export const Mount: MessageFns<Mount> = {
     if (message.mountType !== 0) {
       writer.uint32(48).int32(message.mountType);
     }
+    if (message.tmpfsOpt !== undefined) {
+      TmpfsOpt.encode(message.tmpfsOpt, writer.uint32(154).fork()).join();
+    }
     if (message.cacheOpt !== undefined) {
       CacheOpt.encode(message.cacheOpt, writer.uint32(162).fork()).join();
+    }
+    if (message.secretOpt !== undefined) {
+      SecretOpt.encode(message.secretOpt, writer.uint32(170).fork()).join();
+    }
+    if (message.sshOpt !== undefined) {
+      SSHOpt.encode(message.sshOpt, writer.uint32(178).fork()).join();
+    }
+    if (message.resultId !== "") {
+      writer.uint32(186).string(message.resultId);
+    }
+    if (message.contentCache !== 0) {
+      writer.uint32(192).int32(message.contentCache);
     }
     return writer;
   },
@@ -1501,12 +2205,52 @@ export const Mount: MessageFns<Mount> = {
             message.mountType = reader.int32() as any;
             continue;
           }
+          case 19: {
+            if (tag !== 154) {
+              break;
+            }
+
+            message.tmpfsOpt = TmpfsOpt.decode(reader, reader.uint32());
+            continue;
+          }
           case 20: {
             if (tag !== 162) {
               break;
             }
 
             message.cacheOpt = CacheOpt.decode(reader, reader.uint32());
+            continue;
+          }
+          case 21: {
+            if (tag !== 170) {
+              break;
+            }
+
+            message.secretOpt = SecretOpt.decode(reader, reader.uint32());
+            continue;
+          }
+          case 22: {
+            if (tag !== 178) {
+              break;
+            }
+
+            message.sshOpt = SSHOpt.decode(reader, reader.uint32());
+            continue;
+          }
+          case 23: {
+            if (tag !== 186) {
+              break;
+            }
+
+            message.resultId = reader.string();
+            continue;
+          }
+          case 24: {
+            if (tag !== 192) {
+              break;
+            }
+
+            message.contentCache = reader.int32() as any;
             continue;
           }
         }
@@ -1532,9 +2276,75 @@ export const Mount: MessageFns<Mount> = {
     message.output = object.output ?? 0;
     message.readonly = object.readonly ?? false;
     message.mountType = object.mountType ?? 0;
+    message.tmpfsOpt = (object.tmpfsOpt !== undefined && object.tmpfsOpt !== null)
+      ? TmpfsOpt.fromPartial(object.tmpfsOpt)
+      : undefined;
     message.cacheOpt = (object.cacheOpt !== undefined && object.cacheOpt !== null)
       ? CacheOpt.fromPartial(object.cacheOpt)
       : undefined;
+    message.secretOpt = (object.secretOpt !== undefined && object.secretOpt !== null)
+      ? SecretOpt.fromPartial(object.secretOpt)
+      : undefined;
+    message.sshOpt = (object.sshOpt !== undefined && object.sshOpt !== null)
+      ? SSHOpt.fromPartial(object.sshOpt)
+      : undefined;
+    message.resultId = object.resultId ?? "";
+    message.contentCache = object.contentCache ?? 0;
+    return message;
+  },
+};
+
+function createBaseTmpfsOpt(): TmpfsOpt {
+  return { size: 0 };
+}
+
+export const TmpfsOpt: MessageFns<TmpfsOpt> = {
+  encode(message: TmpfsOpt, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.size !== 0) {
+      writer.uint32(8).int64(message.size);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TmpfsOpt {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTmpfsOpt();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.size = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<TmpfsOpt>): TmpfsOpt {
+    return TmpfsOpt.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TmpfsOpt>): TmpfsOpt {
+    const message = createBaseTmpfsOpt();
+    message.size = object.size ?? 0;
     return message;
   },
 };
@@ -1602,6 +2412,212 @@ export const CacheOpt: MessageFns<CacheOpt> = {
     const message = createBaseCacheOpt();
     message.id = object.id ?? "";
     message.sharing = object.sharing ?? 0;
+    return message;
+  },
+};
+
+function createBaseSecretOpt(): SecretOpt {
+  return { id: "", uid: 0, gid: 0, mode: 0, optional: false };
+}
+
+export const SecretOpt: MessageFns<SecretOpt> = {
+  encode(message: SecretOpt, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.uid !== 0) {
+      writer.uint32(16).uint32(message.uid);
+    }
+    if (message.gid !== 0) {
+      writer.uint32(24).uint32(message.gid);
+    }
+    if (message.mode !== 0) {
+      writer.uint32(32).uint32(message.mode);
+    }
+    if (message.optional !== false) {
+      writer.uint32(40).bool(message.optional);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SecretOpt {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSecretOpt();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.uid = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.gid = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.mode = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.optional = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<SecretOpt>): SecretOpt {
+    return SecretOpt.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SecretOpt>): SecretOpt {
+    const message = createBaseSecretOpt();
+    message.id = object.id ?? "";
+    message.uid = object.uid ?? 0;
+    message.gid = object.gid ?? 0;
+    message.mode = object.mode ?? 0;
+    message.optional = object.optional ?? false;
+    return message;
+  },
+};
+
+function createBaseSSHOpt(): SSHOpt {
+  return { id: "", uid: 0, gid: 0, mode: 0, optional: false };
+}
+
+export const SSHOpt: MessageFns<SSHOpt> = {
+  encode(message: SSHOpt, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.uid !== 0) {
+      writer.uint32(16).uint32(message.uid);
+    }
+    if (message.gid !== 0) {
+      writer.uint32(24).uint32(message.gid);
+    }
+    if (message.mode !== 0) {
+      writer.uint32(32).uint32(message.mode);
+    }
+    if (message.optional !== false) {
+      writer.uint32(40).bool(message.optional);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SSHOpt {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSSHOpt();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.uid = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.gid = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.mode = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.optional = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<SSHOpt>): SSHOpt {
+    return SSHOpt.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SSHOpt>): SSHOpt {
+    const message = createBaseSSHOpt();
+    message.id = object.id ?? "";
+    message.uid = object.uid ?? 0;
+    message.gid = object.gid ?? 0;
+    message.mode = object.mode ?? 0;
+    message.optional = object.optional ?? false;
     return message;
   },
 };
@@ -1751,55 +2767,24 @@ export const SourceOp_AttrsEntry: MessageFns<SourceOp_AttrsEntry> = {
   },
 };
 
-function createBaseFileOp(): FileOp {
-  return {};
-}
-
-export const FileOp: MessageFns<FileOp> = {
-  encode(_: FileOp, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): FileOp {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
-    if (previousRecursionDepth >= 100) {
-      throw new globalThis.Error("protobuf decode recursion limit exceeded");
-    }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
-    try {
-      const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseFileOp();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
-        switch (tag >>> 3) {
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
-        }
-        reader.skip(tag & 7);
-      }
-      return message;
-    } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
-    }
-  },
-
-  create(base?: DeepPartial<FileOp>): FileOp {
-    return FileOp.fromPartial(base ?? {});
-  },
-  fromPartial(_: DeepPartial<FileOp>): FileOp {
-    const message = createBaseFileOp();
-    return message;
-  },
-};
-
 function createBaseBuildOp(): BuildOp {
-  return {};
+  return { builder: 0, inputs: {}, def: undefined, attrs: {} };
 }
 
 export const BuildOp: MessageFns<BuildOp> = {
-  encode(_: BuildOp, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+  encode(message: BuildOp, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.builder !== 0) {
+      writer.uint32(8).int64(message.builder);
+    }
+    globalThis.Object.entries(message.inputs).forEach(([key, value]: [string, BuildInput]) => {
+      BuildOp_InputsEntry.encode({ key: key as any, value }, writer.uint32(18).fork()).join();
+    });
+    if (message.def !== undefined) {
+      Definition.encode(message.def, writer.uint32(26).fork()).join();
+    }
+    globalThis.Object.entries(message.attrs).forEach(([key, value]: [string, string]) => {
+      BuildOp_AttrsEntry.encode({ key: key as any, value }, writer.uint32(34).fork()).join();
+    });
     return writer;
   },
 
@@ -1816,6 +2801,44 @@ export const BuildOp: MessageFns<BuildOp> = {
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.builder = longToNumber(reader.int64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            const entry2 = BuildOp_InputsEntry.decode(reader, reader.uint32());
+            if (entry2.value !== undefined) {
+              message.inputs[entry2.key] = entry2.value;
+            }
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.def = Definition.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            const entry4 = BuildOp_AttrsEntry.decode(reader, reader.uint32());
+            if (entry4.value !== undefined) {
+              message.attrs[entry4.key] = entry4.value;
+            }
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1831,18 +2854,1308 @@ export const BuildOp: MessageFns<BuildOp> = {
   create(base?: DeepPartial<BuildOp>): BuildOp {
     return BuildOp.fromPartial(base ?? {});
   },
-  fromPartial(_: DeepPartial<BuildOp>): BuildOp {
+  fromPartial(object: DeepPartial<BuildOp>): BuildOp {
     const message = createBaseBuildOp();
+    message.builder = object.builder ?? 0;
+    message.inputs = (globalThis.Object.entries(object.inputs ?? {}) as [string, BuildInput][]).reduce(
+      (acc: { [key: string]: BuildInput }, [key, value]: [string, BuildInput]) => {
+        if (value !== undefined) {
+          acc[key] = BuildInput.fromPartial(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    message.def = (object.def !== undefined && object.def !== null) ? Definition.fromPartial(object.def) : undefined;
+    message.attrs = (globalThis.Object.entries(object.attrs ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    return message;
+  },
+};
+
+function createBaseBuildOp_InputsEntry(): BuildOp_InputsEntry {
+  return { key: "", value: undefined };
+}
+
+export const BuildOp_InputsEntry: MessageFns<BuildOp_InputsEntry> = {
+  encode(message: BuildOp_InputsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== undefined) {
+      BuildInput.encode(message.value, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): BuildOp_InputsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBuildOp_InputsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = BuildInput.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<BuildOp_InputsEntry>): BuildOp_InputsEntry {
+    return BuildOp_InputsEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<BuildOp_InputsEntry>): BuildOp_InputsEntry {
+    const message = createBaseBuildOp_InputsEntry();
+    message.key = object.key ?? "";
+    message.value = (object.value !== undefined && object.value !== null)
+      ? BuildInput.fromPartial(object.value)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseBuildOp_AttrsEntry(): BuildOp_AttrsEntry {
+  return { key: "", value: "" };
+}
+
+export const BuildOp_AttrsEntry: MessageFns<BuildOp_AttrsEntry> = {
+  encode(message: BuildOp_AttrsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): BuildOp_AttrsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBuildOp_AttrsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<BuildOp_AttrsEntry>): BuildOp_AttrsEntry {
+    return BuildOp_AttrsEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<BuildOp_AttrsEntry>): BuildOp_AttrsEntry {
+    const message = createBaseBuildOp_AttrsEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
+    return message;
+  },
+};
+
+function createBaseBuildInput(): BuildInput {
+  return { input: 0 };
+}
+
+export const BuildInput: MessageFns<BuildInput> = {
+  encode(message: BuildInput, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.input !== 0) {
+      writer.uint32(8).int64(message.input);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): BuildInput {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBuildInput();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.input = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<BuildInput>): BuildInput {
+    return BuildInput.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<BuildInput>): BuildInput {
+    const message = createBaseBuildInput();
+    message.input = object.input ?? 0;
+    return message;
+  },
+};
+
+function createBaseFileOp(): FileOp {
+  return { actions: [] };
+}
+
+export const FileOp: MessageFns<FileOp> = {
+  encode(message: FileOp, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.actions) {
+      FileAction.encode(v!, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FileOp {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFileOp();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.actions.push(FileAction.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<FileOp>): FileOp {
+    return FileOp.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FileOp>): FileOp {
+    const message = createBaseFileOp();
+    message.actions = object.actions?.map((e) => FileAction.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseFileAction(): FileAction {
+  return { input: 0, secondaryInput: 0, output: 0, action: undefined };
+}
+
+export const FileAction: MessageFns<FileAction> = {
+  encode(message: FileAction, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.input !== 0) {
+      writer.uint32(8).int64(message.input);
+    }
+    if (message.secondaryInput !== 0) {
+      writer.uint32(16).int64(message.secondaryInput);
+    }
+    if (message.output !== 0) {
+      writer.uint32(24).int64(message.output);
+    }
+    switch (message.action?.$case) {
+      case "copy":
+        FileActionCopy.encode(message.action.value, writer.uint32(34).fork()).join();
+        break;
+      case "mkfile":
+        FileActionMkFile.encode(message.action.value, writer.uint32(42).fork()).join();
+        break;
+      case "mkdir":
+        FileActionMkDir.encode(message.action.value, writer.uint32(50).fork()).join();
+        break;
+      case "rm":
+        FileActionRm.encode(message.action.value, writer.uint32(58).fork()).join();
+        break;
+      case "symlink":
+        FileActionSymlink.encode(message.action.value, writer.uint32(66).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FileAction {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFileAction();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.input = longToNumber(reader.int64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.secondaryInput = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.output = longToNumber(reader.int64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.action = { $case: "copy", value: FileActionCopy.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.action = { $case: "mkfile", value: FileActionMkFile.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.action = { $case: "mkdir", value: FileActionMkDir.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.action = { $case: "rm", value: FileActionRm.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.action = { $case: "symlink", value: FileActionSymlink.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<FileAction>): FileAction {
+    return FileAction.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FileAction>): FileAction {
+    const message = createBaseFileAction();
+    message.input = object.input ?? 0;
+    message.secondaryInput = object.secondaryInput ?? 0;
+    message.output = object.output ?? 0;
+    switch (object.action?.$case) {
+      case "copy": {
+        if (object.action?.value !== undefined && object.action?.value !== null) {
+          message.action = { $case: "copy", value: FileActionCopy.fromPartial(object.action.value) };
+        }
+        break;
+      }
+      case "mkfile": {
+        if (object.action?.value !== undefined && object.action?.value !== null) {
+          message.action = { $case: "mkfile", value: FileActionMkFile.fromPartial(object.action.value) };
+        }
+        break;
+      }
+      case "mkdir": {
+        if (object.action?.value !== undefined && object.action?.value !== null) {
+          message.action = { $case: "mkdir", value: FileActionMkDir.fromPartial(object.action.value) };
+        }
+        break;
+      }
+      case "rm": {
+        if (object.action?.value !== undefined && object.action?.value !== null) {
+          message.action = { $case: "rm", value: FileActionRm.fromPartial(object.action.value) };
+        }
+        break;
+      }
+      case "symlink": {
+        if (object.action?.value !== undefined && object.action?.value !== null) {
+          message.action = { $case: "symlink", value: FileActionSymlink.fromPartial(object.action.value) };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBaseFileActionCopy(): FileActionCopy {
+  return {
+    src: "",
+    dest: "",
+    owner: undefined,
+    mode: 0,
+    followSymlink: false,
+    dirCopyContents: false,
+    attemptUnpackDockerCompatibility: false,
+    createDestPath: false,
+    allowWildcard: false,
+    allowEmptyWildcard: false,
+    timestamp: 0,
+    includePatterns: [],
+    excludePatterns: [],
+    alwaysReplaceExistingDestPaths: false,
+    modeStr: "",
+    requiredPaths: [],
+  };
+}
+
+export const FileActionCopy: MessageFns<FileActionCopy> = {
+  encode(message: FileActionCopy, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.src !== "") {
+      writer.uint32(10).string(message.src);
+    }
+    if (message.dest !== "") {
+      writer.uint32(18).string(message.dest);
+    }
+    if (message.owner !== undefined) {
+      ChownOpt.encode(message.owner, writer.uint32(26).fork()).join();
+    }
+    if (message.mode !== 0) {
+      writer.uint32(32).int32(message.mode);
+    }
+    if (message.followSymlink !== false) {
+      writer.uint32(40).bool(message.followSymlink);
+    }
+    if (message.dirCopyContents !== false) {
+      writer.uint32(48).bool(message.dirCopyContents);
+    }
+    if (message.attemptUnpackDockerCompatibility !== false) {
+      writer.uint32(56).bool(message.attemptUnpackDockerCompatibility);
+    }
+    if (message.createDestPath !== false) {
+      writer.uint32(64).bool(message.createDestPath);
+    }
+    if (message.allowWildcard !== false) {
+      writer.uint32(72).bool(message.allowWildcard);
+    }
+    if (message.allowEmptyWildcard !== false) {
+      writer.uint32(80).bool(message.allowEmptyWildcard);
+    }
+    if (message.timestamp !== 0) {
+      writer.uint32(88).int64(message.timestamp);
+    }
+    for (const v of message.includePatterns) {
+      writer.uint32(98).string(v!);
+    }
+    for (const v of message.excludePatterns) {
+      writer.uint32(106).string(v!);
+    }
+    if (message.alwaysReplaceExistingDestPaths !== false) {
+      writer.uint32(112).bool(message.alwaysReplaceExistingDestPaths);
+    }
+    if (message.modeStr !== "") {
+      writer.uint32(122).string(message.modeStr);
+    }
+    for (const v of message.requiredPaths) {
+      writer.uint32(130).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FileActionCopy {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFileActionCopy();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.src = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.dest = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.owner = ChownOpt.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.mode = reader.int32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.followSymlink = reader.bool();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.dirCopyContents = reader.bool();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.attemptUnpackDockerCompatibility = reader.bool();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.createDestPath = reader.bool();
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.allowWildcard = reader.bool();
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.allowEmptyWildcard = reader.bool();
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.timestamp = longToNumber(reader.int64());
+            continue;
+          }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.includePatterns.push(reader.string());
+            continue;
+          }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.excludePatterns.push(reader.string());
+            continue;
+          }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.alwaysReplaceExistingDestPaths = reader.bool();
+            continue;
+          }
+          case 15: {
+            if (tag !== 122) {
+              break;
+            }
+
+            message.modeStr = reader.string();
+            continue;
+          }
+          case 16: {
+            if (tag !== 130) {
+              break;
+            }
+
+            message.requiredPaths.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<FileActionCopy>): FileActionCopy {
+    return FileActionCopy.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FileActionCopy>): FileActionCopy {
+    const message = createBaseFileActionCopy();
+    message.src = object.src ?? "";
+    message.dest = object.dest ?? "";
+    message.owner = (object.owner !== undefined && object.owner !== null)
+      ? ChownOpt.fromPartial(object.owner)
+      : undefined;
+    message.mode = object.mode ?? 0;
+    message.followSymlink = object.followSymlink ?? false;
+    message.dirCopyContents = object.dirCopyContents ?? false;
+    message.attemptUnpackDockerCompatibility = object.attemptUnpackDockerCompatibility ?? false;
+    message.createDestPath = object.createDestPath ?? false;
+    message.allowWildcard = object.allowWildcard ?? false;
+    message.allowEmptyWildcard = object.allowEmptyWildcard ?? false;
+    message.timestamp = object.timestamp ?? 0;
+    message.includePatterns = object.includePatterns?.map((e) => e) || [];
+    message.excludePatterns = object.excludePatterns?.map((e) => e) || [];
+    message.alwaysReplaceExistingDestPaths = object.alwaysReplaceExistingDestPaths ?? false;
+    message.modeStr = object.modeStr ?? "";
+    message.requiredPaths = object.requiredPaths?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseFileActionMkFile(): FileActionMkFile {
+  return { path: "", mode: 0, data: Buffer.alloc(0), owner: undefined, timestamp: 0 };
+}
+
+export const FileActionMkFile: MessageFns<FileActionMkFile> = {
+  encode(message: FileActionMkFile, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.path !== "") {
+      writer.uint32(10).string(message.path);
+    }
+    if (message.mode !== 0) {
+      writer.uint32(16).int32(message.mode);
+    }
+    if (message.data.length !== 0) {
+      writer.uint32(26).bytes(message.data);
+    }
+    if (message.owner !== undefined) {
+      ChownOpt.encode(message.owner, writer.uint32(34).fork()).join();
+    }
+    if (message.timestamp !== 0) {
+      writer.uint32(40).int64(message.timestamp);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FileActionMkFile {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFileActionMkFile();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.path = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.mode = reader.int32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.data = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.owner = ChownOpt.decode(reader, reader.uint32());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.timestamp = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<FileActionMkFile>): FileActionMkFile {
+    return FileActionMkFile.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FileActionMkFile>): FileActionMkFile {
+    const message = createBaseFileActionMkFile();
+    message.path = object.path ?? "";
+    message.mode = object.mode ?? 0;
+    message.data = object.data ?? Buffer.alloc(0);
+    message.owner = (object.owner !== undefined && object.owner !== null)
+      ? ChownOpt.fromPartial(object.owner)
+      : undefined;
+    message.timestamp = object.timestamp ?? 0;
+    return message;
+  },
+};
+
+function createBaseFileActionSymlink(): FileActionSymlink {
+  return { oldpath: "", newpath: "", owner: undefined, timestamp: 0 };
+}
+
+export const FileActionSymlink: MessageFns<FileActionSymlink> = {
+  encode(message: FileActionSymlink, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.oldpath !== "") {
+      writer.uint32(10).string(message.oldpath);
+    }
+    if (message.newpath !== "") {
+      writer.uint32(18).string(message.newpath);
+    }
+    if (message.owner !== undefined) {
+      ChownOpt.encode(message.owner, writer.uint32(26).fork()).join();
+    }
+    if (message.timestamp !== 0) {
+      writer.uint32(32).int64(message.timestamp);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FileActionSymlink {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFileActionSymlink();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.oldpath = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.newpath = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.owner = ChownOpt.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.timestamp = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<FileActionSymlink>): FileActionSymlink {
+    return FileActionSymlink.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FileActionSymlink>): FileActionSymlink {
+    const message = createBaseFileActionSymlink();
+    message.oldpath = object.oldpath ?? "";
+    message.newpath = object.newpath ?? "";
+    message.owner = (object.owner !== undefined && object.owner !== null)
+      ? ChownOpt.fromPartial(object.owner)
+      : undefined;
+    message.timestamp = object.timestamp ?? 0;
+    return message;
+  },
+};
+
+function createBaseFileActionMkDir(): FileActionMkDir {
+  return { path: "", mode: 0, makeParents: false, owner: undefined, timestamp: 0 };
+}
+
+export const FileActionMkDir: MessageFns<FileActionMkDir> = {
+  encode(message: FileActionMkDir, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.path !== "") {
+      writer.uint32(10).string(message.path);
+    }
+    if (message.mode !== 0) {
+      writer.uint32(16).int32(message.mode);
+    }
+    if (message.makeParents !== false) {
+      writer.uint32(24).bool(message.makeParents);
+    }
+    if (message.owner !== undefined) {
+      ChownOpt.encode(message.owner, writer.uint32(34).fork()).join();
+    }
+    if (message.timestamp !== 0) {
+      writer.uint32(40).int64(message.timestamp);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FileActionMkDir {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFileActionMkDir();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.path = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.mode = reader.int32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.makeParents = reader.bool();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.owner = ChownOpt.decode(reader, reader.uint32());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.timestamp = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<FileActionMkDir>): FileActionMkDir {
+    return FileActionMkDir.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FileActionMkDir>): FileActionMkDir {
+    const message = createBaseFileActionMkDir();
+    message.path = object.path ?? "";
+    message.mode = object.mode ?? 0;
+    message.makeParents = object.makeParents ?? false;
+    message.owner = (object.owner !== undefined && object.owner !== null)
+      ? ChownOpt.fromPartial(object.owner)
+      : undefined;
+    message.timestamp = object.timestamp ?? 0;
+    return message;
+  },
+};
+
+function createBaseFileActionRm(): FileActionRm {
+  return { path: "", allowNotFound: false, allowWildcard: false };
+}
+
+export const FileActionRm: MessageFns<FileActionRm> = {
+  encode(message: FileActionRm, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.path !== "") {
+      writer.uint32(10).string(message.path);
+    }
+    if (message.allowNotFound !== false) {
+      writer.uint32(16).bool(message.allowNotFound);
+    }
+    if (message.allowWildcard !== false) {
+      writer.uint32(24).bool(message.allowWildcard);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FileActionRm {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFileActionRm();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.path = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.allowNotFound = reader.bool();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.allowWildcard = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<FileActionRm>): FileActionRm {
+    return FileActionRm.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FileActionRm>): FileActionRm {
+    const message = createBaseFileActionRm();
+    message.path = object.path ?? "";
+    message.allowNotFound = object.allowNotFound ?? false;
+    message.allowWildcard = object.allowWildcard ?? false;
+    return message;
+  },
+};
+
+function createBaseChownOpt(): ChownOpt {
+  return { user: undefined, group: undefined };
+}
+
+export const ChownOpt: MessageFns<ChownOpt> = {
+  encode(message: ChownOpt, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.user !== undefined) {
+      UserOpt.encode(message.user, writer.uint32(10).fork()).join();
+    }
+    if (message.group !== undefined) {
+      UserOpt.encode(message.group, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ChownOpt {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseChownOpt();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.user = UserOpt.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.group = UserOpt.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ChownOpt>): ChownOpt {
+    return ChownOpt.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ChownOpt>): ChownOpt {
+    const message = createBaseChownOpt();
+    message.user = (object.user !== undefined && object.user !== null) ? UserOpt.fromPartial(object.user) : undefined;
+    message.group = (object.group !== undefined && object.group !== null)
+      ? UserOpt.fromPartial(object.group)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseUserOpt(): UserOpt {
+  return { user: undefined };
+}
+
+export const UserOpt: MessageFns<UserOpt> = {
+  encode(message: UserOpt, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.user?.$case) {
+      case "byName":
+        NamedUserOpt.encode(message.user.value, writer.uint32(10).fork()).join();
+        break;
+      case "byId":
+        writer.uint32(16).uint32(message.user.value);
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UserOpt {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUserOpt();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.user = { $case: "byName", value: NamedUserOpt.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.user = { $case: "byId", value: reader.uint32() };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<UserOpt>): UserOpt {
+    return UserOpt.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<UserOpt>): UserOpt {
+    const message = createBaseUserOpt();
+    switch (object.user?.$case) {
+      case "byName": {
+        if (object.user?.value !== undefined && object.user?.value !== null) {
+          message.user = { $case: "byName", value: NamedUserOpt.fromPartial(object.user.value) };
+        }
+        break;
+      }
+      case "byId": {
+        if (object.user?.value !== undefined && object.user?.value !== null) {
+          message.user = { $case: "byId", value: object.user.value };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBaseNamedUserOpt(): NamedUserOpt {
+  return { name: "", input: 0 };
+}
+
+export const NamedUserOpt: MessageFns<NamedUserOpt> = {
+  encode(message: NamedUserOpt, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.input !== 0) {
+      writer.uint32(16).int64(message.input);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): NamedUserOpt {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseNamedUserOpt();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.input = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<NamedUserOpt>): NamedUserOpt {
+    return NamedUserOpt.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<NamedUserOpt>): NamedUserOpt {
+    const message = createBaseNamedUserOpt();
+    message.name = object.name ?? "";
+    message.input = object.input ?? 0;
     return message;
   },
 };
 
 function createBaseMergeOp(): MergeOp {
-  return {};
+  return { inputs: [] };
 }
 
 export const MergeOp: MessageFns<MergeOp> = {
-  encode(_: MergeOp, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+  encode(message: MergeOp, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.inputs) {
+      MergeInput.encode(v!, writer.uint32(10).fork()).join();
+    }
     return writer;
   },
 
@@ -1859,6 +4172,14 @@ export const MergeOp: MessageFns<MergeOp> = {
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.inputs.push(MergeInput.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1874,18 +4195,80 @@ export const MergeOp: MessageFns<MergeOp> = {
   create(base?: DeepPartial<MergeOp>): MergeOp {
     return MergeOp.fromPartial(base ?? {});
   },
-  fromPartial(_: DeepPartial<MergeOp>): MergeOp {
+  fromPartial(object: DeepPartial<MergeOp>): MergeOp {
     const message = createBaseMergeOp();
+    message.inputs = object.inputs?.map((e) => MergeInput.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseMergeInput(): MergeInput {
+  return { input: 0 };
+}
+
+export const MergeInput: MessageFns<MergeInput> = {
+  encode(message: MergeInput, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.input !== 0) {
+      writer.uint32(8).int64(message.input);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): MergeInput {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMergeInput();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.input = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<MergeInput>): MergeInput {
+    return MergeInput.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<MergeInput>): MergeInput {
+    const message = createBaseMergeInput();
+    message.input = object.input ?? 0;
     return message;
   },
 };
 
 function createBaseDiffOp(): DiffOp {
-  return {};
+  return { lower: undefined, upper: undefined };
 }
 
 export const DiffOp: MessageFns<DiffOp> = {
-  encode(_: DiffOp, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+  encode(message: DiffOp, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.lower !== undefined) {
+      DiffInput.encode(message.lower, writer.uint32(10).fork()).join();
+    }
+    if (message.upper !== undefined) {
+      DiffInput.encode(message.upper, writer.uint32(18).fork()).join();
+    }
     return writer;
   },
 
@@ -1902,6 +4285,22 @@ export const DiffOp: MessageFns<DiffOp> = {
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.lower = DiffInput.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.upper = DiffInput.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1917,8 +4316,150 @@ export const DiffOp: MessageFns<DiffOp> = {
   create(base?: DeepPartial<DiffOp>): DiffOp {
     return DiffOp.fromPartial(base ?? {});
   },
-  fromPartial(_: DeepPartial<DiffOp>): DiffOp {
+  fromPartial(object: DeepPartial<DiffOp>): DiffOp {
     const message = createBaseDiffOp();
+    message.lower = (object.lower !== undefined && object.lower !== null)
+      ? DiffInput.fromPartial(object.lower)
+      : undefined;
+    message.upper = (object.upper !== undefined && object.upper !== null)
+      ? DiffInput.fromPartial(object.upper)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseDiffInput(): DiffInput {
+  return { input: 0 };
+}
+
+export const DiffInput: MessageFns<DiffInput> = {
+  encode(message: DiffInput, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.input !== 0) {
+      writer.uint32(8).int64(message.input);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DiffInput {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDiffInput();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.input = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<DiffInput>): DiffInput {
+    return DiffInput.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DiffInput>): DiffInput {
+    const message = createBaseDiffInput();
+    message.input = object.input ?? 0;
+    return message;
+  },
+};
+
+function createBasePassthroughOp(): PassthroughOp {
+  return { id: "", outputs: [] };
+}
+
+export const PassthroughOp: MessageFns<PassthroughOp> = {
+  encode(message: PassthroughOp, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.outputs.length !== 0) {
+      writer.uint32(18).fork();
+      for (const v of message.outputs) {
+        writer.int64(v);
+      }
+      writer.join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PassthroughOp {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePassthroughOp();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag === 16) {
+              message.outputs.push(longToNumber(reader.int64()));
+
+              continue;
+            }
+
+            if (tag === 18) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.outputs.push(longToNumber(reader.int64()));
+              }
+
+              continue;
+            }
+
+            break;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<PassthroughOp>): PassthroughOp {
+    return PassthroughOp.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PassthroughOp>): PassthroughOp {
+    const message = createBasePassthroughOp();
+    message.id = object.id ?? "";
+    message.outputs = object.outputs?.map((e) => e) || [];
     return message;
   },
 };
