@@ -2,7 +2,7 @@
 import { execFile, spawn } from 'node:child_process'
 import { generateKeyPairSync } from 'node:crypto'
 import { once } from 'node:events'
-import { chmod, readdir, readFile, writeFile } from 'node:fs/promises'
+import { chmod, readFile, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -23,6 +23,7 @@ import {
   createContext,
   writeContext,
 } from './context.ts'
+import { isSleeping, sleeperAppears } from './sleepers.ts'
 
 const test = anyTest as TestFn<{ builder: Builder }>
 const run = promisify(execFile)
@@ -174,10 +175,10 @@ for (const kind of ['buildctl', 'buildx'] as const) {
     const client = spawn(command, args, { env, stdio: 'ignore' })
     const ended = once(client, 'exit')
     await builder.running(`sleep ${seconds}`)
-    await processAppears(seconds)
+    await sleeperAppears(seconds)
     client.kill('SIGINT')
     const askedMs = performance.now()
-    while (await isRunning(seconds)) await delay(10)
+    while (await isSleeping(seconds)) await delay(10)
     const tookMs = performance.now() - askedMs
     t.log(`${Math.round(tookMs)} ms`)
     t.true(tookMs < 1_000)
@@ -228,22 +229,3 @@ test.serial('a client without a certificate gets nowhere', async (t) => {
   const error = await t.throwsAsync(run(command, bare, { timeout: 30_000 }))
   t.regex(String(error), /certificate|tls|connection/i)
 })
-
-/** Whether a process with this word in its command line lives, anywhere on the machine. */
-async function isRunning(word: string): Promise<boolean> {
-  for (const pid of await readdir('/proc')) {
-    if (!/^\d+$/.test(pid)) continue
-    const line = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
-    if (line.split('\0').join(' ').includes(`sleep ${word}`) && line.startsWith('sleep'))
-      return true
-  }
-  return false
-}
-
-async function processAppears(word: string): Promise<void> {
-  const limit = AbortSignal.timeout(30_000)
-  while (!(await isRunning(word))) {
-    limit.throwIfAborted()
-    await delay(10)
-  }
-}

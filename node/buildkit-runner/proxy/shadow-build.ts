@@ -1,8 +1,8 @@
 /**
  * The shadow build: a second gateway client beside the user's, whose only output is the cache. It loads
  * the same operations in the same session, so that BuildKit shares the work and no step runs twice; it
- * returns once the client's build has succeeded, which is when BuildKit starts to export; and it is reset
- * when the client's build fails or is cancelled.
+ * returns once the client's build has ended, which is when BuildKit starts to export; and it is reset when
+ * nothing of the client's build is worth keeping.
  *
  *   idle ──load──▶ loaded ──evaluate──▶ evaluating ──finish──▶ exporting ──▶ exported | failed
  *     └──────────────┴─────────────────────┴──cancel──▶ cancelled
@@ -10,7 +10,7 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import { HearthError } from '../../../core/errors.ts'
-import { encodeField, frameMessage } from '../../../proto/wire.ts'
+import { encodeField, encodeMapEntry, frameMessage } from '../../../proto/wire.ts'
 import { bridgeEvaluate, bridgeReturn, bridgeSolve, buildIdHeader, controlSolve } from './paths.ts'
 import {
   allowResults,
@@ -30,8 +30,11 @@ export interface ShadowBuild {
    * Resolves with the graphs that came out.
    */
   loadFrontend(bridgeSolveMessage: Uint8Array): Promise<ResultRef[]>
-  /** Starts to evaluate what belongs to these references of the client's, side by side with the client. */
-  evaluate(clientRefs: readonly string[]): void
+  /**
+   * Starts to evaluate what belongs to these references of the client's, side by side with the client.
+   * Resolves with whether all of it could be, when that is known. Never rejects.
+   */
+  evaluate(clientRefs: readonly string[]): Promise<boolean>
   /** Exports the cache of what was evaluated. */
   finish(): Promise<ShadowOutcome>
   /** Resets everything; steps that only this build was waiting for end at once. */
@@ -126,14 +129,20 @@ export function createShadowBuild(options: ShadowOptions): ShadowBuild {
         return []
       }
     },
-    evaluate(clientRefs) {
-      for (const clientRef of clientRefs) {
+    async evaluate(clientRefs) {
+      const running = clientRefs.map(async (clientRef) => {
         const own = loaded.get(clientRef)
-        if (own === undefined || evaluated.has(own)) continue
+        if (own === undefined) return false
+        if (evaluated.has(own)) return true
         evaluated.add(own)
-        // A failing step fails the client's build too, which then cancels this one.
-        bridge(bridgeEvaluate, encodeField(1, own)).catch(() => {})
-      }
+        try {
+          // A failing step fails the client's build too, which then cancels this one.
+          return (await bridge(bridgeEvaluate, encodeField(1, own))).status === 0
+        } catch {
+          return false
+        }
+      })
+      return (await Promise.all(running)).every((succeeded) => succeeded)
     },
     async finish() {
       try {
@@ -172,17 +181,22 @@ const letGoMs = 3_000
 /** Control.Solve.internal = 11, true: no entry in the build history. */
 const internal = Buffer.from([(11 << 3) | 0, 1])
 
-/** Result: ref = 3 { id = 1 }, refs = 4 { refs = 1 (map) }. */
+/**
+ * Result: ref = 3 { id = 1 }, refs = 4 { refs = 1 (map) }, metadata = 10 (map). BuildKit takes several
+ * references only with a platform for each (exporter/verifier/platforms.go); a cache has none, so any will do.
+ */
 function encodeResult(ids: readonly string[]): Uint8Array {
   const [only] = ids
   if (ids.length === 1 && only !== undefined) return encodeField(3, encodeField(1, only))
-  const entries = ids.map((id, index) =>
-    encodeField(
-      1,
-      Buffer.concat([encodeField(1, String(index)), encodeField(2, encodeField(1, id))]),
-    ),
-  )
-  return encodeField(4, Buffer.concat(entries))
+  const entries = ids.map((id, index) => encodeMapEntry(1, String(index), encodeField(1, id)))
+  const platforms = ids.map((_id, index) => ({
+    ID: String(index),
+    Platform: { os: 'linux', architecture: 'amd64' },
+  }))
+  return Buffer.concat([
+    encodeField(4, Buffer.concat(entries)),
+    encodeMapEntry(10, 'refs.platforms', JSON.stringify({ Platforms: platforms })),
+  ])
 }
 
 /** The message of a unary reply. */

@@ -2,8 +2,10 @@
  * Keeps the shadow build in step with the client: it loads what the client has loaded, and evaluates what
  * the client evaluates or returns, never more.
  */
+import { setTimeout as delay } from 'node:timers/promises'
 import { type Operation, readOperations } from '../../../plan/operations.ts'
 import { Definition } from '../../../proto/generated/buildkit/ops.ts'
+import { finishedResults } from './finished-steps.ts'
 import type { ShadowBuild, ShadowOutcome } from './shadow-build.ts'
 import { type ResultRef, withoutIgnoreCache } from './solve-edits.ts'
 import type { StepWatch } from './step-watch.ts'
@@ -21,6 +23,11 @@ export interface ShadowMirror {
   loadedByFrontend(bridgeSolveMessage: Uint8Array, imports: Uint8Array): Promise<ResultRef[]>
   /** The client evaluates or returns these results. */
   evaluating(ids: readonly string[]): void
+  /**
+   * For a build that came to no end: keeps what it has finished, and lets go of what failed or still runs.
+   * Resolves within `limitMs` with whether there is anything to `finish`.
+   */
+  keepFinished(finished: ReadonlySet<string>, options: { limitMs: number }): Promise<boolean>
   finish(): Promise<ShadowOutcome>
   cancel(): void
   /** Cancels and waits until BuildKit has let go of the shadow's operations. */
@@ -57,7 +64,7 @@ export function createShadowMirror(makeShadow: () => ShadowBuild, watch: StepWat
       }))
       await shadow.load(stripped, imports)
     }
-    shadow.evaluate(ids)
+    void shadow.evaluate(ids)
   }
 
   return {
@@ -77,10 +84,33 @@ export function createShadowMirror(makeShadow: () => ShadowBuild, watch: StepWat
     },
     evaluating(ids) {
       if (ids.length === 0) return
-      if (ignoringCache().length === 0) shadow.evaluate(ids)
+      if (ignoringCache().length === 0) void shadow.evaluate(ids)
       else {
         late = late.then(() => evaluateLate(ids))
         late.catch(() => {}) // `finish` sees it; after `cancel` there is nobody to.
+      }
+    },
+    async keepFinished(finished, { limitMs }) {
+      const held = shadow
+      try {
+        const definitions = results.flatMap(({ refs }) =>
+          refs.flatMap(({ definition }) => (definition === undefined ? [] : [definition])),
+        )
+        const partial = finishedResults(definitions, finished)
+        if (partial.length === 0) return false
+        // A second shadow takes over what is done while the first one holds it. The first one goes then, and
+        // with it whatever failed: BuildKit would hand that failure to everybody who tries again.
+        late = Promise.resolve()
+        shadow = makeShadow()
+        const imports = Buffer.concat(uniqueBytes(results.map((result) => result.imports)))
+        const taking = shadow
+          .load(partial, imports)
+          .then(() => shadow.evaluate(partial.map(({ id }) => id)))
+        const taken = await Promise.race([taking, delay(limitMs, false, { ref: false })])
+        if (!taken) shadow.cancel()
+        return taken
+      } finally {
+        held.cancel()
       }
     },
     async finish() {
@@ -90,4 +120,9 @@ export function createShadowMirror(makeShadow: () => ShadowBuild, watch: StepWat
     cancel: () => shadow.cancel(),
     cancelled: () => shadow.cancelled(),
   }
+}
+
+function uniqueBytes(values: readonly Uint8Array[]): Uint8Array[] {
+  const byText = new Map(values.map((value) => [Buffer.from(value).toString('latin1'), value]))
+  return [...byText.values()]
 }

@@ -17,7 +17,7 @@ import type { CacheAccess } from './cache-access.ts'
 import type { QuietTime } from './quiet-time.ts'
 import type { SolveJob } from './solve-job.ts'
 import { makeReport } from './solve-report.ts'
-import type { StepWatch } from './step-watch.ts'
+import { isFinished, type StepWatch } from './step-watch.ts'
 import type { Reply } from './upstream.ts'
 
 export interface SolveEnd {
@@ -30,6 +30,12 @@ export interface SolveEnd {
 
 /** Status events trail the answer by milliseconds; a report does not wait longer for the last of them. */
 const lastProgressMs = 1_000
+
+/** The same for a failed build, whose failure stays in BuildKit until its shadow goes. */
+const failedProgressMs = 200
+
+/** Taking over what is finished takes milliseconds; what still runs, and is to be stopped, waits for it. */
+const takeOverMs = 400
 
 /** Hundreds of gigabytes at a slow disk's pace; an export that takes longer hangs, and holds a slot. */
 const exportMs = 60 * 60_000
@@ -80,13 +86,13 @@ export async function endSolve(
     )
   }
   try {
-    if (!succeeded) job.mirror.cancel()
-    const keep = succeeded ? keepCache(deps, scope) : undefined
-    await Promise.race([watch.ended(), delay(lastProgressMs, undefined, { ref: false })])
+    const isWorthKeeping = succeeded || (await keepFinished(deps, outcome))
+    const keep = isWorthKeeping ? keepCache(deps, scope) : undefined
+    await lastProgress(watch, lastProgressMs)
     // A question to a frontend, or a probe: nothing was built and there is nothing to tell.
     if (succeeded && job.mirror.operations.length === 0) return
     const { KEEP_OUTCOME_NOTHING, KEEP_OUTCOME_PENDING } = KeepOutcome
-    tell(succeeded ? KEEP_OUTCOME_PENDING : KEEP_OUTCOME_NOTHING, '')
+    tell(isWorthKeeping ? KEEP_OUTCOME_PENDING : KEEP_OUTCOME_NOTHING, '')
     deps.reported()
     if (keep !== undefined) tell(...(await keep))
   } catch (error) {
@@ -96,7 +102,35 @@ export async function endSolve(
   }
 }
 
-/** Never rejects: the client's build has succeeded and stays so. */
+/**
+ * Lets go of a build that came to no end, but for what it has finished: whoever tries again, wherever, need
+ * not run that again. Nobody waits for this but steps that are to be stopped.
+ * @returns whether there is something to keep.
+ */
+async function keepFinished(
+  { job, watch }: { job: SolveJob; watch: StepWatch },
+  outcome: BuildOutcome,
+): Promise<boolean> {
+  if (outcome === BuildOutcome.BUILD_OUTCOME_FAILED) await lastProgress(watch, failedProgressMs)
+  const finished = new Set<string>()
+  for (const vertex of watch.vertices.values()) if (isFinished(vertex)) finished.add(vertex.digest)
+  // What was all there before is kept already.
+  const hasRun = job.mirror.operations.some(
+    ({ kind, vertexDigest }) =>
+      kind !== 'source' && finished.has(vertexDigest) && !watch.vertices.get(vertexDigest)?.cached,
+  )
+  if (outcome === BuildOutcome.BUILD_OUTCOME_LOST || !hasRun) {
+    job.mirror.cancel()
+    return false
+  }
+  return job.mirror.keepFinished(finished, { limitMs: takeOverMs })
+}
+
+function lastProgress(watch: StepWatch, limitMs: number): Promise<void> {
+  return Promise.race([watch.ended(), delay(limitMs, undefined, { ref: false })])
+}
+
+/** Never rejects: the client has its answer and keeps it. */
 async function keepCache(
   deps: {
     job: SolveJob

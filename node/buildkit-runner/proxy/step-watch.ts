@@ -20,7 +20,14 @@ export interface VertexProgress {
    * bytes are pulled, no longer said to be.
    */
   cached: boolean
+  /** Started and not completed since. */
+  running: boolean
   error: string
+}
+
+/** Its result is there. */
+export function isFinished(vertex: VertexProgress): boolean {
+  return vertex.completedMs !== undefined && !vertex.running && vertex.error === ''
 }
 
 export interface StepWatch {
@@ -87,6 +94,7 @@ function record(
       startedMs: undefined,
       completedMs: undefined,
       cached: false,
+      running: false,
       error: '',
     }
     vertices.set(event.digest, vertex)
@@ -97,6 +105,7 @@ function record(
   vertex.startedMs = minimum(vertex.startedMs, startedMs)
   vertex.completedMs = event.completed?.getTime() ?? vertex.completedMs
   vertex.cached ||= event.cached
+  vertex.running = event.started !== undefined && event.completed === undefined
   if (event.error !== '') vertex.error = event.error
 }
 
