@@ -23,6 +23,12 @@ export interface Control extends Disposable {
   facts(options: { limitMs: number; signal: AbortSignal }): Promise<DaemonFacts>
 
   /**
+   * Asks what costs the daemon nothing to answer.
+   * @throws HearthError `deadline`, `unavailable`, `cancelled`
+   */
+  probe(options: { limitMs: number; signal: AbortSignal }): Promise<void>
+
+  /**
    * Removes the least recently used state until at most `bytesMax` remain, as BuildKit counts them. When it
    * rejects with `cancelled`, the daemon has let go of everything it held meanwhile.
    */
@@ -36,6 +42,8 @@ export function connectControl(socket: string): Control {
     'grpc.min_reconnect_backoff_ms': 25,
     'grpc.max_reconnect_backoff_ms': 200,
     'grpc.enable_http_proxy': 0,
+    // A new client means a new connection: one that a stuck daemon accepted long ago proves nothing.
+    'grpc.use_local_subchannel_pool': 1,
   })
   return {
     async facts({ limitMs, signal }) {
@@ -53,6 +61,23 @@ export function connectControl(socket: string): Control {
       return {
         version: info.buildkitVersion?.version ?? 'unknown',
         platforms: [...new Set(names)],
+      }
+    },
+
+    async probe({ limitMs, signal }) {
+      const deadline = new Date(Date.now() + limitMs)
+      const stop = new AbortController()
+      try {
+        await new Promise<void>((resolve, reject) => {
+          const call = client.info({}, new Metadata(), { deadline }, (error) => {
+            if (error === null) resolve()
+            else reject(fromServiceError(error, 'ask BuildKit whether it is there'))
+          })
+          signal.addEventListener('abort', () => call.cancel(), { once: true, signal: stop.signal })
+          if (signal.aborted) call.cancel()
+        })
+      } finally {
+        stop.abort()
       }
     },
 

@@ -4,6 +4,7 @@ import { HearthError } from '../../../core/errors.ts'
 import { mib } from '../../../core/limits.ts'
 import type { Logger } from '../../../core/log.ts'
 import { type Scope, type ScopeId, scopeId } from '../../../core/scope.ts'
+import { type HangLimits, hangLimits } from './hang-watch.ts'
 import type { DaemonPool } from './index.ts'
 import { claimMachine } from './machine-claims.ts'
 import { type DaemonPrograms, findDaemonPrograms } from './programs.ts'
@@ -30,6 +31,8 @@ export interface DaemonPoolOptions {
   maxAgeMs?: number
   /** A daemon's log is begun anew beyond this size, keeping the one before. Default 10 MiB. */
   logBytesMax?: number
+  /** When a daemon that does not answer is taken to hang, and replaced. Default: see hang-watch.ts. */
+  hang?: Partial<HangLimits>
   /** "os/arch" list that daemons offer. Default: what the machine can run. */
   platforms?: readonly string[]
   /** Programs to use instead of those that are found. */
@@ -69,6 +72,7 @@ export async function createDaemonPool(
     startLimitMs: options.startLimitMs ?? 30_000,
     stopLimitMs: options.stopLimitMs ?? 5_000,
     logBytesMax: options.logBytesMax ?? 10 * mib,
+    hang: { ...hangLimits, ...options.hang },
   }
   const scopeOptions = {
     idleStopMs: options.idleStopMs ?? 10 * 60_000,

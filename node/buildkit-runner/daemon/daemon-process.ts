@@ -13,6 +13,8 @@ export interface DaemonProcess {
   readonly exited: Promise<string>
   /** TERM, and KILL for whatever is left of it after `limitMs`. Resolves when nothing is left. */
   stop(limitMs: number): Promise<void>
+  /** KILL, for a process that no longer hears anything. Resolves when nothing is left. */
+  kill(): Promise<void>
 }
 
 /** @throws HearthError `environment` when it cannot even be started. */
@@ -50,6 +52,10 @@ export async function spawnDaemon(launch: Launch, logFile: string): Promise<Daem
       const first = await Promise.race([exited, overdue])
       limit.abort()
       if (first === 'overdue') await killWithChildren(identity.pid)
+      await exited
+    },
+    async kill() {
+      await killWithChildren(identity.pid)
       await exited
     },
   }

@@ -2,7 +2,7 @@
  * Processes named so that a pid used again is never mistaken for the one we started: by pid and start
  * time, in one pid namespace of one boot.
  */
-import { readdir, readFile, readlink } from 'node:fs/promises'
+import { readdir, readFile, readlink, realpath } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import { z } from 'zod'
 import { HearthError } from '../../../core/errors.ts'
@@ -70,12 +70,42 @@ export async function killWithChildren(pid: number): Promise<void> {
 }
 
 export async function childrenOf(pid: number): Promise<number[]> {
-  const children: number[] = []
+  return (await childrenByParent()).get(pid) ?? []
+}
+
+/** Of all that a process has started and that live, those that run this program, the nearest first. */
+export async function descendantsRunning(pid: number, program: string): Promise<ProcessIdentity[]> {
+  const children = await childrenByParent()
+  const wanted = await realpath(program)
+  const found: ProcessIdentity[] = []
+  const open = [...(children.get(pid) ?? [])]
+  for (let next = open.shift(); next !== undefined; next = open.shift()) {
+    open.push(...(children.get(next) ?? []))
+    const running = await readlink(`/proc/${next}/exe`).catch(() => '')
+    // What the kernel adds when the file has been replaced meanwhile.
+    if (running.replace(/ \(deleted\)$/, '') !== wanted) continue
+    const identity = await identifyProcess(next)
+    if (identity !== undefined) found.push(identity)
+  }
+  return found
+}
+
+/** Nothing happens when the process has ended. */
+export function signalProcess({ pid }: ProcessIdentity, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal)
+  } catch {
+    // Ended by itself in this moment.
+  }
+}
+
+async function childrenByParent(): Promise<Map<number, number[]>> {
+  const children = new Map<number, number[]>()
   for (const name of await readdir('/proc')) {
     if (!/^\d+$/.test(name)) continue
-    const candidate = Number(name)
-    const stat = await readStat(candidate)
-    if (stat?.parent === pid && stat.state !== 'Z') children.push(candidate)
+    const stat = await readStat(Number(name))
+    if (stat === undefined || stat.state === 'Z') continue
+    children.set(stat.parent, [...(children.get(stat.parent) ?? []), Number(name)])
   }
   return children
 }

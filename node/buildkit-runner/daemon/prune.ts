@@ -20,7 +20,7 @@ const roundsMax = 3
  * @param options.signal aborts when a build wants the daemon; nothing is locked any more when this resolves.
  */
 export async function pruneState(
-  deps: { control: Control; measure: () => Promise<number> },
+  deps: { control: Pick<Control, 'prune'>; measure: () => Promise<number> },
   options: { bytesMax: number; signal: AbortSignal },
 ): Promise<PruneOutcome> {
   const { bytesMax, signal } = options

@@ -2,9 +2,11 @@
 import { HearthError } from '../../../core/errors.ts'
 import type { Logger } from '../../../core/log.ts'
 import { type Scope, scopeId } from '../../../core/scope.ts'
-import type { DaemonFacts } from './control-client.ts'
+import { connectControl, type DaemonFacts } from './control-client.ts'
 import type { DaemonProcess } from './daemon-process.ts'
+import { type HangLimits, type HangVerdict, watchForHang } from './hang-watch.ts'
 import { lastMessages, readLogFrom } from './log-file.ts'
+import { type DumpOutcome, dumpStacks } from './stack-dump.ts'
 
 export interface RunningDaemon extends DaemonFacts {
   readonly socket: string
@@ -15,6 +17,9 @@ export interface RunningDaemon extends DaemonFacts {
   /** Ends the process; resolves with `gone`. */
   stop(): Promise<void>
 }
+
+/** How long a hanging buildkitd may take to say what it was doing. */
+const dumpLimitMs = 10_000
 
 /** Enough of a log for the first lines of a panic and what came before. */
 export const logTailBytes = 64 * 1024
@@ -31,16 +36,50 @@ export function watchDaemon(
     /** Where in the log file this process began. */
     logStart: number
     stopLimitMs: number
+    /** The path of buildkitd. */
+    program: string
+    hang: HangLimits
   },
 ): RunningDaemon {
   const { log } = deps
   const scope = scopeId(daemon.scope)
   const ended = new AbortController()
+  /** Nobody needs to know any more whether it hangs. */
+  const over = new AbortController()
   let stopping = false
+  let replacing: Promise<HearthError> | undefined
+
+  /** Once it is known to hang, there is no way back: what it was asked for in vain is lost anyway. */
+  async function replaceHanging(verdict: HangVerdict & { type: 'hangs' }): Promise<HearthError> {
+    const silentSeconds = Math.round(verdict.silentMs / 1000)
+    log.error(
+      { scope, silentSeconds },
+      'BuildKit does not answer: taking its dump, then killing it',
+    )
+    const dump = await dumpStacks({
+      ...daemon,
+      process: daemon.process.identity,
+      limitMs: dumpLimitMs,
+    }).catch((error: unknown): DumpOutcome => {
+      log.warn({ scope, error }, 'no dump of a hanging BuildKit')
+      return { type: 'no dump', reason: 'it printed nothing' }
+    })
+    await daemon.process.kill()
+    return hangError(scope, silentSeconds, dump)
+  }
+
+  void watchForHang({ probe: probeAt(daemon.socket) }, daemon.hang, over.signal).then((verdict) => {
+    if (verdict.type === 'hangs' && !stopping) replacing = replaceHanging(verdict)
+  })
 
   const watch = async (): Promise<void> => {
     const cause = await daemon.process.exited
-    if (stopping) {
+    over.abort()
+    if (replacing !== undefined) {
+      const error = await replacing
+      log.error({ scope, error }, 'BuildKit hung and was killed')
+      ended.abort(error)
+    } else if (stopping) {
       ended.abort(new HearthError('unavailable', `BuildKit of ${scope} was stopped`))
       log.info({ scope, cause }, 'BuildKit stopped')
     } else {
@@ -69,10 +108,29 @@ export function watchDaemon(
     gone,
     async stop() {
       stopping = true
+      over.abort()
       await daemon.process.stop(daemon.stopLimitMs)
       await gone
     },
   }
+}
+
+/** On a connection of its own each time: see watchForHang. */
+function probeAt(socket: string) {
+  return async (options: { limitMs: number; signal: AbortSignal }): Promise<void> => {
+    using control = connectControl(socket)
+    await control.probe(options)
+  }
+}
+
+function hangError(scope: string, silentSeconds: number, dump: DumpOutcome): HearthError {
+  const dumped =
+    dump.type === 'dumped' ? `its dump is ${dump.file}` : `there is no dump of it (${dump.reason})`
+  return new HearthError(
+    'unavailable',
+    `BuildKit of ${scope} hung for ${silentSeconds} s and was replaced; ${dumped}`,
+    { hint: 'build again; if it hangs again, report it to BuildKit together with the dump' },
+  )
 }
 
 /** The same error with the daemon's last messages in it. */

@@ -8,6 +8,7 @@ import { connectControl, type DaemonFacts } from './control-client.ts'
 import { controlGroupOf } from './control-groups.ts'
 import { daemonConfig } from './daemon-config.ts'
 import { type DaemonProcess, spawnDaemon } from './daemon-process.ts'
+import type { HangLimits } from './hang-watch.ts'
 import { daemonLaunch, hostsWith, type Launch } from './launch.ts'
 import { logBytes, readLogFrom, rotateLog, saysCorrupt } from './log-file.ts'
 import type { MachineClaims } from './machine-claims.ts'
@@ -29,6 +30,7 @@ export interface StartOptions {
   readonly startLimitMs: number
   readonly stopLimitMs: number
   readonly logBytesMax: number
+  readonly hang: HangLimits
 }
 
 /**
@@ -82,8 +84,10 @@ async function tryStart(
     const tookMs = Math.round(performance.now() - startedAt)
     log.info({ scope: scopeId(scope), ...network, ...facts, tookMs }, 'BuildKit started')
     const cleanUp = (): Promise<void> => claims.releaseNetwork(scope)
-    const daemon = { scope, process, facts, socket, logFile: place.log, logStart, stopLimitMs }
-    return { type: 'started', daemon: watchDaemon({ log, cleanUp }, daemon) }
+    const program = deps.programs.buildkitd
+    const seen = { scope, process, program, facts, socket, logFile: place.log, logStart }
+    const daemon = watchDaemon({ log, cleanUp }, { ...seen, stopLimitMs, hang: options.hang })
+    return { type: 'started', daemon }
   } catch (thrown) {
     await process?.stop(stopLimitMs)
     await claims.releaseNetwork(scope)
