@@ -33,6 +33,16 @@ export const protobufFileName = "buildkit/control.proto";
  * wire: edits are splices, and messages that pass through are never decoded and encoded again.
  */
 
+export const BuildHistoryEventType = { STARTED: 0, COMPLETE: 1, DELETED: 2 } as const;
+
+export type BuildHistoryEventType = typeof BuildHistoryEventType[keyof typeof BuildHistoryEventType];
+
+export namespace BuildHistoryEventType {
+  export type STARTED = typeof BuildHistoryEventType.STARTED;
+  export type COMPLETE = typeof BuildHistoryEventType.COMPLETE;
+  export type DELETED = typeof BuildHistoryEventType.DELETED;
+}
+
 export interface PruneRequest {
   filter: string[];
   all: boolean;
@@ -195,6 +205,66 @@ export interface Exporter {
 export interface Exporter_AttrsEntry {
   key: string;
   value: string;
+}
+
+export interface BuildHistoryRequest {
+  activeOnly: boolean;
+  ref: string;
+  earlyExit: boolean;
+  filter: string[];
+  limit: number;
+}
+
+export interface BuildHistoryEvent {
+  type: BuildHistoryEventType;
+  record: BuildHistoryRecord | undefined;
+}
+
+export interface BuildHistoryRecord {
+  ref: string;
+  logs: Descriptor | undefined;
+  result: BuildResultInfo | undefined;
+  results: { [key: string]: BuildResultInfo };
+  trace: Descriptor | undefined;
+  externalError: Descriptor | undefined;
+}
+
+export interface BuildHistoryRecord_ResultsEntry {
+  key: string;
+  value: BuildResultInfo | undefined;
+}
+
+export interface UpdateBuildHistoryRequest {
+  ref: string;
+  pinned: boolean;
+  delete: boolean;
+  finalize: boolean;
+}
+
+export interface UpdateBuildHistoryResponse {
+}
+
+export interface Descriptor {
+  mediaType: string;
+  digest: string;
+  size: number;
+  annotations: { [key: string]: string };
+}
+
+export interface Descriptor_AnnotationsEntry {
+  key: string;
+  value: string;
+}
+
+export interface BuildResultInfo {
+  resultDeprecated: Descriptor | undefined;
+  attestations: Descriptor[];
+  results: { [key: number]: Descriptor };
+}
+
+export interface BuildResultInfo_ResultsEntry {
+  key: number;
+  value: Descriptor | undefined;
 }
 
 function createBasePruneRequest(): PruneRequest {
@@ -2472,6 +2542,845 @@ export const Exporter_AttrsEntry: MessageFns<Exporter_AttrsEntry> = {
   },
 };
 
+function createBaseBuildHistoryRequest(): BuildHistoryRequest {
+  return { activeOnly: false, ref: "", earlyExit: false, filter: [], limit: 0 };
+}
+
+export const BuildHistoryRequest: MessageFns<BuildHistoryRequest> = {
+  encode(message: BuildHistoryRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.activeOnly !== false) {
+      writer.uint32(8).bool(message.activeOnly);
+    }
+    if (message.ref !== "") {
+      writer.uint32(18).string(message.ref);
+    }
+    if (message.earlyExit !== false) {
+      writer.uint32(24).bool(message.earlyExit);
+    }
+    for (const v of message.filter) {
+      writer.uint32(34).string(v!);
+    }
+    if (message.limit !== 0) {
+      writer.uint32(40).int32(message.limit);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): BuildHistoryRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBuildHistoryRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.activeOnly = reader.bool();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.ref = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.earlyExit = reader.bool();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.filter.push(reader.string());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.limit = reader.int32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<BuildHistoryRequest>): BuildHistoryRequest {
+    return BuildHistoryRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<BuildHistoryRequest>): BuildHistoryRequest {
+    const message = createBaseBuildHistoryRequest();
+    message.activeOnly = object.activeOnly ?? false;
+    message.ref = object.ref ?? "";
+    message.earlyExit = object.earlyExit ?? false;
+    message.filter = object.filter?.map((e) => e) || [];
+    message.limit = object.limit ?? 0;
+    return message;
+  },
+};
+
+function createBaseBuildHistoryEvent(): BuildHistoryEvent {
+  return { type: 0, record: undefined };
+}
+
+export const BuildHistoryEvent: MessageFns<BuildHistoryEvent> = {
+  encode(message: BuildHistoryEvent, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.type !== 0) {
+      writer.uint32(8).int32(message.type);
+    }
+    if (message.record !== undefined) {
+      BuildHistoryRecord.encode(message.record, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): BuildHistoryEvent {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBuildHistoryEvent();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.type = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.record = BuildHistoryRecord.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<BuildHistoryEvent>): BuildHistoryEvent {
+    return BuildHistoryEvent.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<BuildHistoryEvent>): BuildHistoryEvent {
+    const message = createBaseBuildHistoryEvent();
+    message.type = object.type ?? 0;
+    message.record = (object.record !== undefined && object.record !== null)
+      ? BuildHistoryRecord.fromPartial(object.record)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseBuildHistoryRecord(): BuildHistoryRecord {
+  return { ref: "", logs: undefined, result: undefined, results: {}, trace: undefined, externalError: undefined };
+}
+
+export const BuildHistoryRecord: MessageFns<BuildHistoryRecord> = {
+  encode(message: BuildHistoryRecord, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.ref !== "") {
+      writer.uint32(10).string(message.ref);
+    }
+    if (message.logs !== undefined) {
+      Descriptor.encode(message.logs, writer.uint32(66).fork()).join();
+    }
+    if (message.result !== undefined) {
+      BuildResultInfo.encode(message.result, writer.uint32(82).fork()).join();
+    }
+    globalThis.Object.entries(message.results).forEach(([key, value]: [string, BuildResultInfo]) => {
+      BuildHistoryRecord_ResultsEntry.encode({ key: key as any, value }, writer.uint32(90).fork()).join();
+    });
+    if (message.trace !== undefined) {
+      Descriptor.encode(message.trace, writer.uint32(106).fork()).join();
+    }
+    if (message.externalError !== undefined) {
+      Descriptor.encode(message.externalError, writer.uint32(146).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): BuildHistoryRecord {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBuildHistoryRecord();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.ref = reader.string();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.logs = Descriptor.decode(reader, reader.uint32());
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.result = BuildResultInfo.decode(reader, reader.uint32());
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            const entry11 = BuildHistoryRecord_ResultsEntry.decode(reader, reader.uint32());
+            if (entry11.value !== undefined) {
+              message.results[entry11.key] = entry11.value;
+            }
+            continue;
+          }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.trace = Descriptor.decode(reader, reader.uint32());
+            continue;
+          }
+          case 18: {
+            if (tag !== 146) {
+              break;
+            }
+
+            message.externalError = Descriptor.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<BuildHistoryRecord>): BuildHistoryRecord {
+    return BuildHistoryRecord.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<BuildHistoryRecord>): BuildHistoryRecord {
+    const message = createBaseBuildHistoryRecord();
+    message.ref = object.ref ?? "";
+    message.logs = (object.logs !== undefined && object.logs !== null)
+      ? Descriptor.fromPartial(object.logs)
+      : undefined;
+    message.result = (object.result !== undefined && object.result !== null)
+      ? BuildResultInfo.fromPartial(object.result)
+      : undefined;
+    message.results = (globalThis.Object.entries(object.results ?? {}) as [string, BuildResultInfo][]).reduce(
+      (acc: { [key: string]: BuildResultInfo }, [key, value]: [string, BuildResultInfo]) => {
+        if (value !== undefined) {
+          acc[key] = BuildResultInfo.fromPartial(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    message.trace = (object.trace !== undefined && object.trace !== null)
+      ? Descriptor.fromPartial(object.trace)
+      : undefined;
+    message.externalError = (object.externalError !== undefined && object.externalError !== null)
+      ? Descriptor.fromPartial(object.externalError)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseBuildHistoryRecord_ResultsEntry(): BuildHistoryRecord_ResultsEntry {
+  return { key: "", value: undefined };
+}
+
+export const BuildHistoryRecord_ResultsEntry: MessageFns<BuildHistoryRecord_ResultsEntry> = {
+  encode(message: BuildHistoryRecord_ResultsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== undefined) {
+      BuildResultInfo.encode(message.value, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): BuildHistoryRecord_ResultsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBuildHistoryRecord_ResultsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = BuildResultInfo.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<BuildHistoryRecord_ResultsEntry>): BuildHistoryRecord_ResultsEntry {
+    return BuildHistoryRecord_ResultsEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<BuildHistoryRecord_ResultsEntry>): BuildHistoryRecord_ResultsEntry {
+    const message = createBaseBuildHistoryRecord_ResultsEntry();
+    message.key = object.key ?? "";
+    message.value = (object.value !== undefined && object.value !== null)
+      ? BuildResultInfo.fromPartial(object.value)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseUpdateBuildHistoryRequest(): UpdateBuildHistoryRequest {
+  return { ref: "", pinned: false, delete: false, finalize: false };
+}
+
+export const UpdateBuildHistoryRequest: MessageFns<UpdateBuildHistoryRequest> = {
+  encode(message: UpdateBuildHistoryRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.ref !== "") {
+      writer.uint32(10).string(message.ref);
+    }
+    if (message.pinned !== false) {
+      writer.uint32(16).bool(message.pinned);
+    }
+    if (message.delete !== false) {
+      writer.uint32(24).bool(message.delete);
+    }
+    if (message.finalize !== false) {
+      writer.uint32(32).bool(message.finalize);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UpdateBuildHistoryRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUpdateBuildHistoryRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.ref = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.pinned = reader.bool();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.delete = reader.bool();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.finalize = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<UpdateBuildHistoryRequest>): UpdateBuildHistoryRequest {
+    return UpdateBuildHistoryRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<UpdateBuildHistoryRequest>): UpdateBuildHistoryRequest {
+    const message = createBaseUpdateBuildHistoryRequest();
+    message.ref = object.ref ?? "";
+    message.pinned = object.pinned ?? false;
+    message.delete = object.delete ?? false;
+    message.finalize = object.finalize ?? false;
+    return message;
+  },
+};
+
+function createBaseUpdateBuildHistoryResponse(): UpdateBuildHistoryResponse {
+  return {};
+}
+
+export const UpdateBuildHistoryResponse: MessageFns<UpdateBuildHistoryResponse> = {
+  encode(_: UpdateBuildHistoryResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UpdateBuildHistoryResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUpdateBuildHistoryResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<UpdateBuildHistoryResponse>): UpdateBuildHistoryResponse {
+    return UpdateBuildHistoryResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<UpdateBuildHistoryResponse>): UpdateBuildHistoryResponse {
+    const message = createBaseUpdateBuildHistoryResponse();
+    return message;
+  },
+};
+
+function createBaseDescriptor(): Descriptor {
+  return { mediaType: "", digest: "", size: 0, annotations: {} };
+}
+
+export const Descriptor: MessageFns<Descriptor> = {
+  encode(message: Descriptor, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.mediaType !== "") {
+      writer.uint32(10).string(message.mediaType);
+    }
+    if (message.digest !== "") {
+      writer.uint32(18).string(message.digest);
+    }
+    if (message.size !== 0) {
+      writer.uint32(24).int64(message.size);
+    }
+    globalThis.Object.entries(message.annotations).forEach(([key, value]: [string, string]) => {
+      Descriptor_AnnotationsEntry.encode({ key: key as any, value }, writer.uint32(42).fork()).join();
+    });
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Descriptor {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDescriptor();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.mediaType = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.digest = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.size = longToNumber(reader.int64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            const entry5 = Descriptor_AnnotationsEntry.decode(reader, reader.uint32());
+            if (entry5.value !== undefined) {
+              message.annotations[entry5.key] = entry5.value;
+            }
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Descriptor>): Descriptor {
+    return Descriptor.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Descriptor>): Descriptor {
+    const message = createBaseDescriptor();
+    message.mediaType = object.mediaType ?? "";
+    message.digest = object.digest ?? "";
+    message.size = object.size ?? 0;
+    message.annotations = (globalThis.Object.entries(object.annotations ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    return message;
+  },
+};
+
+function createBaseDescriptor_AnnotationsEntry(): Descriptor_AnnotationsEntry {
+  return { key: "", value: "" };
+}
+
+export const Descriptor_AnnotationsEntry: MessageFns<Descriptor_AnnotationsEntry> = {
+  encode(message: Descriptor_AnnotationsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Descriptor_AnnotationsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDescriptor_AnnotationsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Descriptor_AnnotationsEntry>): Descriptor_AnnotationsEntry {
+    return Descriptor_AnnotationsEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Descriptor_AnnotationsEntry>): Descriptor_AnnotationsEntry {
+    const message = createBaseDescriptor_AnnotationsEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
+    return message;
+  },
+};
+
+function createBaseBuildResultInfo(): BuildResultInfo {
+  return { resultDeprecated: undefined, attestations: [], results: {} };
+}
+
+export const BuildResultInfo: MessageFns<BuildResultInfo> = {
+  encode(message: BuildResultInfo, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.resultDeprecated !== undefined) {
+      Descriptor.encode(message.resultDeprecated, writer.uint32(10).fork()).join();
+    }
+    for (const v of message.attestations) {
+      Descriptor.encode(v!, writer.uint32(18).fork()).join();
+    }
+    globalThis.Object.entries(message.results).forEach(([key, value]: [string, Descriptor]) => {
+      BuildResultInfo_ResultsEntry.encode({ key: key as any, value }, writer.uint32(26).fork()).join();
+    });
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): BuildResultInfo {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBuildResultInfo();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.resultDeprecated = Descriptor.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.attestations.push(Descriptor.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            const entry3 = BuildResultInfo_ResultsEntry.decode(reader, reader.uint32());
+            if (entry3.value !== undefined) {
+              message.results[entry3.key] = entry3.value;
+            }
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<BuildResultInfo>): BuildResultInfo {
+    return BuildResultInfo.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<BuildResultInfo>): BuildResultInfo {
+    const message = createBaseBuildResultInfo();
+    message.resultDeprecated = (object.resultDeprecated !== undefined && object.resultDeprecated !== null)
+      ? Descriptor.fromPartial(object.resultDeprecated)
+      : undefined;
+    message.attestations = object.attestations?.map((e) => Descriptor.fromPartial(e)) || [];
+    message.results = (globalThis.Object.entries(object.results ?? {}) as [string, Descriptor][]).reduce(
+      (acc: { [key: number]: Descriptor }, [key, value]: [string, Descriptor]) => {
+        if (value !== undefined) {
+          acc[globalThis.Number(key)] = Descriptor.fromPartial(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    return message;
+  },
+};
+
+function createBaseBuildResultInfo_ResultsEntry(): BuildResultInfo_ResultsEntry {
+  return { key: 0, value: undefined };
+}
+
+export const BuildResultInfo_ResultsEntry: MessageFns<BuildResultInfo_ResultsEntry> = {
+  encode(message: BuildResultInfo_ResultsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== 0) {
+      writer.uint32(8).int64(message.key);
+    }
+    if (message.value !== undefined) {
+      Descriptor.encode(message.value, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): BuildResultInfo_ResultsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBuildResultInfo_ResultsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.key = longToNumber(reader.int64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = Descriptor.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<BuildResultInfo_ResultsEntry>): BuildResultInfo_ResultsEntry {
+    return BuildResultInfo_ResultsEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<BuildResultInfo_ResultsEntry>): BuildResultInfo_ResultsEntry {
+    const message = createBaseBuildResultInfo_ResultsEntry();
+    message.key = object.key ?? 0;
+    message.value = (object.value !== undefined && object.value !== null)
+      ? Descriptor.fromPartial(object.value)
+      : undefined;
+    return message;
+  },
+};
+
 export type ControlService = typeof ControlService;
 export const ControlService = {
   diskUsage: {
@@ -2528,6 +3437,26 @@ export const ControlService = {
     responseSerialize: (value: InfoResponse): Buffer => Buffer.from(InfoResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): InfoResponse => InfoResponse.decode(value),
   },
+  listenBuildHistory: {
+    path: "/moby.buildkit.v1.Control/ListenBuildHistory" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: BuildHistoryRequest): Buffer => Buffer.from(BuildHistoryRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): BuildHistoryRequest => BuildHistoryRequest.decode(value),
+    responseSerialize: (value: BuildHistoryEvent): Buffer => Buffer.from(BuildHistoryEvent.encode(value).finish()),
+    responseDeserialize: (value: Buffer): BuildHistoryEvent => BuildHistoryEvent.decode(value),
+  },
+  updateBuildHistory: {
+    path: "/moby.buildkit.v1.Control/UpdateBuildHistory" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: UpdateBuildHistoryRequest): Buffer =>
+      Buffer.from(UpdateBuildHistoryRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): UpdateBuildHistoryRequest => UpdateBuildHistoryRequest.decode(value),
+    responseSerialize: (value: UpdateBuildHistoryResponse): Buffer =>
+      Buffer.from(UpdateBuildHistoryResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): UpdateBuildHistoryResponse => UpdateBuildHistoryResponse.decode(value),
+  },
 } as const;
 
 export interface ControlServer extends UntypedServiceImplementation {
@@ -2537,6 +3466,8 @@ export interface ControlServer extends UntypedServiceImplementation {
   status: handleServerStreamingCall<StatusRequest, StatusResponse>;
   listWorkers: handleUnaryCall<ListWorkersRequest, ListWorkersResponse>;
   info: handleUnaryCall<InfoRequest, InfoResponse>;
+  listenBuildHistory: handleServerStreamingCall<BuildHistoryRequest, BuildHistoryEvent>;
+  updateBuildHistory: handleUnaryCall<UpdateBuildHistoryRequest, UpdateBuildHistoryResponse>;
 }
 
 export interface ControlClient extends Client {
@@ -2604,6 +3535,30 @@ export interface ControlClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: InfoResponse) => void,
+  ): ClientUnaryCall;
+  listenBuildHistory(
+    request: BuildHistoryRequest,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<BuildHistoryEvent>;
+  listenBuildHistory(
+    request: BuildHistoryRequest,
+    metadata?: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<BuildHistoryEvent>;
+  updateBuildHistory(
+    request: UpdateBuildHistoryRequest,
+    callback: (error: ServiceError | null, response: UpdateBuildHistoryResponse) => void,
+  ): ClientUnaryCall;
+  updateBuildHistory(
+    request: UpdateBuildHistoryRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: UpdateBuildHistoryResponse) => void,
+  ): ClientUnaryCall;
+  updateBuildHistory(
+    request: UpdateBuildHistoryRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: UpdateBuildHistoryResponse) => void,
   ): ClientUnaryCall;
 }
 
