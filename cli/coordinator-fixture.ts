@@ -109,8 +109,8 @@ export function placement(nodeId: string, ...platforms: string[]): PlaceBuildEve
   return { event: { $case: 'placement', value } }
 }
 
-export function queued(position: number): PlaceBuildEvent {
-  return { event: { $case: 'queued', value: { position, nodeId: 'n1' } } }
+export function queued(position: number, reason = ''): PlaceBuildEvent {
+  return { event: { $case: 'queued', value: { position, nodeId: 'n1', reason } } }
 }
 
 export const openReply: OpenBuildReply = {

@@ -12,5 +12,6 @@ export async function measureLoad(
     ...deps.scheduler.load(),
     diskFreeBytes: await freeBytes(options.dataFolder),
     cacheBytes: deps.store.usage().bytes,
+    diskLow: false,
   }
 }

@@ -26,6 +26,8 @@ export async function measureUsage(
     scopes: await Promise.all(scopes.map((scope) => measureScope(deps, usage, scope))),
     storeBytes: usage.bytes,
     diskFreeBytes: await freeBytes(options.dataFolder),
+    disk: undefined,
+    projects: [],
   }
 }
 
@@ -48,6 +50,7 @@ async function measureScope(
     fragments: deps.records.count(scope),
     buildkitBytes: await deps.daemons.stateBytes(scope),
     lastUsedAt: held === undefined ? undefined : new Date(held.lastUsedAtMs),
+    sharedBytes: 0,
   }
 }
 

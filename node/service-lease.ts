@@ -1,6 +1,6 @@
 import { HearthError } from '../core/errors.ts'
 import { makeScope } from '../core/scope.ts'
-import type { LeaseEvent, LeaseRequest } from '../proto/generated/hearth/v1/node.ts'
+import type { LeaseEvent, LeaseQueued, LeaseRequest } from '../proto/generated/hearth/v1/node.ts'
 import type { Lease, Scheduler } from './scheduler/index.ts'
 
 /**
@@ -17,13 +17,13 @@ export async function* leaseEvents(
     throw new HearthError('invalid-input', 'the request names no build or no scope')
   }
   const left = new AbortController()
-  let position: number | undefined
+  let queued: LeaseQueued | undefined
   let changed = Promise.withResolvers<void>()
   const waiting = deps.scheduler.lease(
     { buildId, scope: makeScope(scope.project, scope.line) },
     {
-      onQueued(place) {
-        position = place
+      onQueued(position, reason) {
+        queued = { position, reason }
         changed.resolve()
       },
       signal: AbortSignal.any([options.signal, left.signal]),
@@ -40,7 +40,7 @@ export async function* leaseEvents(
         return
       }
       // Several changes while one was being sent are told as the last of them.
-      if (position !== undefined) yield { event: { $case: 'queued', value: { position } } }
+      if (queued !== undefined) yield { event: { $case: 'queued', value: queued } }
     }
   } finally {
     left.abort()

@@ -59,12 +59,13 @@ export async function openBuild(
 
 /**
  * Waits for a slot on the node or nodes of the build.
- * @param options.onQueued called with the place in the queue, 1 being next.
+ * @param options.onQueued called with the place in the queue, 1 being next, and with what is waited for if it
+ *   is not just a slot.
  */
 export async function placeBuild(
   client: CoordinatorClient,
   buildId: string,
-  options: { onQueued: (position: number) => void; signal: AbortSignal },
+  options: { onQueued: (position: number, reason: string) => void; signal: AbortSignal },
 ): Promise<InstanceNode[]> {
   const events = client.stream(
     BuildsService.placeBuild,
@@ -76,7 +77,9 @@ export async function placeBuild(
   )
   const nodes: InstanceNode[] = []
   for await (const { event } of events) {
-    if (event?.$case === 'queued') options.onQueued(event.value.position)
+    if (event?.$case === 'queued') {
+      options.onQueued(event.value.position, event.value.reason)
+    }
     if (event?.$case !== 'placement') continue
     const { endpoint, platforms } = event.value
     if (endpoint !== undefined) nodes.push(instanceNode(endpoint, platforms))

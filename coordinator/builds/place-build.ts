@@ -102,8 +102,7 @@ async function* queueAt(
   for await (const { event } of lease) {
     if (event?.$case === 'granted') return
     if (event?.$case === 'queued') {
-      const { position } = event.value
-      yield { event: { $case: 'queued', value: { position, nodeId: node.id } } }
+      yield { event: { $case: 'queued', value: { ...event.value, nodeId: node.id } } }
     }
   }
   throw new HearthError('unavailable', `the node ${node.name} ended the queue without a slot`)

@@ -13,7 +13,10 @@ export interface Candidate {
   /** `os/arch` that it builds natively. */
   readonly platform: string
   readonly online: boolean
-  readonly load: Pick<NodeLoad, 'slots' | 'slotsUsed' | 'queued' | 'draining'>
+  readonly load: Pick<NodeLoad, 'slots' | 'slotsUsed' | 'queued' | 'draining'> & {
+    /** It gives no slot before it has made room on its disk. */
+    readonly diskLow?: boolean
+  }
   /** Expected rest of each of its builds, those that run before those that queue; undefined: not known. */
   readonly remainingMs?: readonly number[]
 }

@@ -54,6 +54,13 @@ test('among nodes that could begin at once, the one that built the project last 
   t.deepEqual(order([node('a'), full], ask({ lastNodeId: 'b' })), ['a', 'b'])
 })
 
+test('a node without room on its disk comes last, and still before none', (t) => {
+  const full = node('a', { load: { diskLow: true } })
+  const busy = node('b', { load: { slotsUsed: 2, queued: 9 } })
+  t.deepEqual(order([full, busy], ask({ lastNodeId: 'a' })), ['b', 'a'])
+  t.deepEqual(order([full]), ['a'])
+})
+
 test('a platform is built where it is native, whatever its variant is called', (t) => {
   const nodes = [node('amd'), node('arm', { platform: 'linux/arm64' })]
   for (const [platform, expected] of [

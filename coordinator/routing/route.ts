@@ -97,7 +97,10 @@ function unknownBuilds(slots: number, count: number): number[] {
 
 function compare(a: Priced, b: Priced, request: RouteRequest): number {
   const isLast = ({ node }: Priced) => (node.id === request.lastNodeId ? 0 : 1)
+  const lacksRoom = ({ node }: Priced) => (node.load.diskLow === true ? 1 : 0)
   return (
+    // Its room may come back, so such a node still goes before none.
+    lacksRoom(a) - lacksRoom(b) ||
     Math.floor(a.estimate.endMs / alikeMs) - Math.floor(b.estimate.endMs / alikeMs) ||
     isLast(a) - isLast(b) ||
     occupied(a.node) - occupied(b.node) ||
@@ -131,6 +134,7 @@ function reasonFor(
     if (estimate.bytesMoved) parts.push(`${Math.ceil(estimate.bytesMoved / 1e6)} MB to fetch`)
   }
   if (node.id === request.lastNodeId) parts.push('built this project last')
+  if (node.load.diskLow === true) parts.push('short of disk space')
   return parts.join('; ')
 }
 

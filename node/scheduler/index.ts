@@ -9,25 +9,38 @@
  *
  * The queue is fair between projects: the project with the fewest slots in use is served first, of two
  * alike the one whose latest grant is longer ago, in order of arrival inside a project.
+ *
+ * While there is a hold on a scope, or on all, its builds wait even if a slot is free, and are told why.
  */
+import type { HearthError } from '../../core/errors.ts'
 import type { Scope } from '../../core/scope.ts'
 
 export interface Scheduler extends AsyncDisposable {
   /**
    * Waits for a slot. A build that already has a lease gets the same one again.
-   * @param options.onQueued called with the place (1 is next) at once and whenever it changes.
-   * @throws HearthError `unavailable` while draining, `exhausted` when the queue is full,
-   *   `cancelled` when the signal fires first.
+   * @param options.onQueued called with the place (1 is next) at once and whenever it or the reason changes;
+   *   the reason is one line for people, empty when only a slot is waited for.
+   * @throws HearthError `unavailable` while draining, `exhausted` when the queue is full or the node has no
+   *   room for builds, `cancelled` when the signal fires first.
    */
   lease(
     request: { buildId: string; scope: Scope },
-    options: { onQueued?: (position: number) => void; signal: AbortSignal },
+    options: { onQueued?: (position: number, reason: string) => void; signal: AbortSignal },
   ): Promise<Lease>
 
   /** The lease of a build, if it has one. */
   find(buildId: string): Lease | undefined
 
   load(): Load
+
+  /** Leases that have not ended. */
+  leases(): readonly Lease[]
+
+  /** No new leases until its disposal. @param scope undefined: of all scopes. */
+  hold(scope: Scope | undefined, reason: string): Hold
+
+  /** Ends every lease now, with this as the reason of `ended`. Who waits goes on waiting. */
+  stop(reason: HearthError): void
 
   /** No new leases from now on; resolves when the last has ended. */
   drain(options: { signal: AbortSignal }): Promise<void>
@@ -44,6 +57,11 @@ export interface Lease {
   release(): void
   /** Aborted when the lease has ended. */
   readonly ended: AbortSignal
+}
+
+export interface Hold extends Disposable {
+  /** There is no use in waiting: who waits because of it, and who comes from now on, is refused with this. */
+  refuse(error: () => HearthError): void
 }
 
 export interface Load {

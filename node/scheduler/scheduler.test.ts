@@ -19,7 +19,11 @@ function start(options: SchedulerOptions): { scheduler: Scheduler; clock: FakeCl
 function lease(
   scheduler: Scheduler,
   buildId: string,
-  options: { project?: string; onQueued?: (position: number) => void; signal?: AbortSignal } = {},
+  options: {
+    project?: string
+    onQueued?: (position: number, reason: string) => void
+    signal?: AbortSignal
+  } = {},
 ): Promise<Lease> {
   const { project = 'app', signal = forever, ...rest } = options
   return scheduler.lease({ buildId, scope: makeScope(project, 'main') }, { signal, ...rest })
@@ -288,4 +292,56 @@ test('whatever happens, no slot is given twice and none is idle while somebody w
     { numRuns: 200 },
   )
   t.pass()
+})
+
+test('builds of a scope that is held wait for its end and are told why; others go on', async (t) => {
+  const { scheduler } = start({ slots: 1 })
+  const hold = scheduler.hold(scope, 'room is made on the disk')
+  const told: [number, string][] = []
+  const held = lease(scheduler, 'held', {
+    onQueued: (...what: [number, string]) => told.push(what),
+  })
+  const other = await lease(scheduler, 'other', { project: 'other' })
+  t.deepEqual(told, [[1, 'room is made on the disk']])
+  hold[Symbol.dispose]()
+  t.deepEqual(told.at(-1), [1, ''])
+  other.release()
+  t.is((await held).buildId, 'held')
+})
+
+test('a free slot goes past a held build to the next one', async (t) => {
+  const { scheduler } = start({ slots: 1 })
+  const first = await lease(scheduler, 'first')
+  const held = lease(scheduler, 'held')
+  const other = lease(scheduler, 'other', { project: 'other' })
+  using _hold = scheduler.hold(scope, 'because')
+  first.release()
+  const granted = await other
+  t.is(scheduler.load().queued, 1)
+  granted.release()
+  t.is(scheduler.load().slotsUsed, 0)
+  void held
+})
+
+test('a hold that refuses empties the queue and lets nobody in; a build with a lease keeps it', async (t) => {
+  const { scheduler } = start({ slots: 2 })
+  const running = await lease(scheduler, 'running')
+  const hold = scheduler.hold(undefined, 'because')
+  const waiting = lease(scheduler, 'waiting')
+  hold.refuse(() => new HearthError('exhausted', 'no room'))
+  t.is(await refusal(t, waiting), 'exhausted')
+  t.is(await refusal(t, lease(scheduler, 'late')), 'exhausted')
+  t.is(await lease(scheduler, 'running'), running)
+  hold[Symbol.dispose]()
+  t.is((await lease(scheduler, 'late')).buildId, 'late')
+})
+
+test('stopping ends every lease with the reason, and the queue goes on', async (t) => {
+  const { scheduler } = start({ slots: 1 })
+  const running = await lease(scheduler, 'running')
+  const next = lease(scheduler, 'next')
+  const reason = new HearthError('exhausted', 'the disk is full')
+  scheduler.stop(reason)
+  t.is(running.ended.reason, reason)
+  t.is((await next).buildId, 'next')
 })

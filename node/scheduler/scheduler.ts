@@ -5,6 +5,7 @@ import type { Logger } from '../../core/log.ts'
 import { type Scope, scopeId } from '../../core/scope.ts'
 import { type Clock, systemClock } from './clock.ts'
 import { serviceOrder } from './fair-queue.ts'
+import { createHolds } from './holds.ts'
 import type { Lease, Scheduler } from './index.ts'
 import { createLease, type ManagedLease } from './lease.ts'
 
@@ -30,7 +31,8 @@ interface QueuedBuild {
 interface Waiter {
   /** What it was told last. */
   position: number
-  onQueued: ((position: number) => void) | undefined
+  reason: string
+  onQueued: ((position: number, reason: string) => void) | undefined
   settle(outcome: Lease | HearthError): void
 }
 
@@ -51,6 +53,7 @@ export function createScheduler(
   let queue: QueuedBuild[] = []
   let draining = false
   const drained = new Set<() => void>()
+  const holds = createHolds({ onChange: serve })
 
   function grant(build: { buildId: string; scope: Scope }): ManagedLease {
     const { buildId, scope } = build
@@ -85,31 +88,41 @@ export function createScheduler(
     return lease
   }
 
-  /** Gives free slots to whoever is next, and tells the others where they are. */
+  /** Gives free slots to whoever is next, and tells the others where they are and why. */
   function serve(): void {
-    const order = serviceOrder(queue, { slotsInUse, lastGrant })
+    dismiss(({ scope }) => holds.refusal(scope))
+    const isHeld = ({ scope }: QueuedBuild): boolean => holds.reason(scope) !== ''
+    const record = { slotsInUse, lastGrant }
+    const open = queue.filter((build) => !isHeld(build))
+    const order = serviceOrder(open, record)
     const served = order.slice(0, Math.max(0, slots - leases.size))
+    const waiting = [...order.slice(served.length), ...serviceOrder(queue.filter(isHeld), record)]
     if (served.length > 0) queue = queue.filter((build) => !served.includes(build))
     for (const build of served) {
       const lease = grant(build)
       for (const waiter of build.waiters) waiter.settle(lease)
     }
-    for (const [index, build] of order.slice(served.length).entries()) {
-      for (const waiter of build.waiters) {
-        if (waiter.position === index + 1) continue
-        waiter.position = index + 1
-        waiter.onQueued?.(waiter.position)
-      }
+    for (const [index, build] of waiting.entries()) tell(build, index + 1)
+  }
+
+  function tell({ scope, waiters }: QueuedBuild, position: number): void {
+    const reason = holds.reason(scope)
+    for (const waiter of waiters) {
+      if (waiter.position === position && waiter.reason === reason) continue
+      waiter.position = position
+      waiter.reason = reason
+      waiter.onQueued?.(position, reason)
     }
   }
 
   function wait(
     build: QueuedBuild,
-    { onQueued, signal }: { onQueued?: (position: number) => void; signal: AbortSignal },
+    { onQueued, signal }: Parameters<Scheduler['lease']>[1],
   ): Promise<Lease> {
     const { promise, resolve, reject } = Promise.withResolvers<Lease>()
     const waiter: Waiter = {
       position: 0,
+      reason: '',
       onQueued,
       settle(outcome) {
         signal.removeEventListener('abort', leave)
@@ -130,10 +143,13 @@ export function createScheduler(
     return promise
   }
 
-  function dismissQueue(error: () => HearthError): void {
-    const dismissed = queue
-    queue = []
-    for (const build of dismissed) for (const waiter of build.waiters) waiter.settle(error())
+  /** Takes those builds out of the queue for which there is an error. */
+  function dismiss(errorFor: (build: QueuedBuild) => HearthError | undefined): void {
+    const dismissed = queue.map((build) => ({ build, error: errorFor(build) }))
+    queue = dismissed.filter(({ error }) => error === undefined).map(({ build }) => build)
+    for (const { build, error } of dismissed) {
+      if (error !== undefined) for (const waiter of build.waiters) waiter.settle(error)
+    }
   }
 
   return {
@@ -145,8 +161,10 @@ export function createScheduler(
       }
       if (known !== undefined) return 'waiters' in known ? wait(known, waiting) : known
       if (draining) throw nodeDraining()
-      // Who waits goes first, and nobody waits while a slot is free.
-      if (leases.size < slots) return grant({ buildId, scope })
+      const refusal = holds.refusal(scope)
+      if (refusal !== undefined) throw refusal
+      // Who waits goes first, and nobody but for a hold waits while a slot is free.
+      if (leases.size < slots && holds.reason(scope) === '') return grant({ buildId, scope })
       if (queue.length >= queueMax) {
         throw new HearthError('exhausted', `${queueMax} builds wait for this node already`, {
           hint: 'try again later, or add a node',
@@ -161,9 +179,17 @@ export function createScheduler(
 
     load: () => ({ slots, slotsUsed: leases.size, queued: queue.length, draining }),
 
+    leases: () => [...leases.values()],
+
+    hold: holds.add,
+
+    stop(reason) {
+      for (const lease of [...leases.values()]) lease.end(reason)
+    },
+
     async drain({ signal }) {
       draining = true
-      dismissQueue(nodeDraining)
+      dismiss(nodeDraining)
       if (leases.size === 0) return
       const { promise, resolve, reject } = Promise.withResolvers<void>()
       const abort = (): void => reject(new HearthError('cancelled', 'no longer waiting for builds'))
@@ -180,7 +206,7 @@ export function createScheduler(
 
     async [Symbol.asyncDispose]() {
       draining = true
-      dismissQueue(nodeDraining)
+      dismiss(nodeDraining)
       for (const lease of [...leases.values()]) lease.end(nodeDraining())
     },
   }

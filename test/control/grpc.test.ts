@@ -74,7 +74,7 @@ const stream = (client: NodeControlClient, signal: AbortSignal) =>
   )
 
 const queued = (position: number): LeaseEvent => ({
-  event: { $case: 'queued', value: { position } },
+  event: { $case: 'queued', value: { position, reason: '' } },
 })
 
 test('what a handler throws reaches the caller with code and hint, and a bug stays a bug', async (t) => {

@@ -103,6 +103,8 @@ export interface Queued {
   /** 1 is next. */
   position: number;
   nodeId: string;
+  /** What the build waits for, when it is not just a free slot: one line for people. */
+  reason: string;
 }
 
 export interface Placement {
@@ -954,7 +956,7 @@ export const PlaceBuildEvent: MessageFns<PlaceBuildEvent> = {
 };
 
 function createBaseQueued(): Queued {
-  return { position: 0, nodeId: "" };
+  return { position: 0, nodeId: "", reason: "" };
 }
 
 export const Queued: MessageFns<Queued> = {
@@ -964,6 +966,9 @@ export const Queued: MessageFns<Queued> = {
     }
     if (message.nodeId !== "") {
       writer.uint32(18).string(message.nodeId);
+    }
+    if (message.reason !== "") {
+      writer.uint32(26).string(message.reason);
     }
     return writer;
   },
@@ -997,6 +1002,14 @@ export const Queued: MessageFns<Queued> = {
             message.nodeId = reader.string();
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1016,6 +1029,7 @@ export const Queued: MessageFns<Queued> = {
     const message = createBaseQueued();
     message.position = object.position ?? 0;
     message.nodeId = object.nodeId ?? "";
+    message.reason = object.reason ?? "";
     return message;
   },
 };

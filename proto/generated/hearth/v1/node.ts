@@ -41,6 +41,8 @@ export interface LeaseEvent {
 
 export interface LeaseQueued {
   position: number;
+  /** What the build waits for, when it is not just a free slot: one line for people. */
+  reason: string;
 }
 
 export interface LeaseGranted {
@@ -71,6 +73,8 @@ export interface NodeLoad {
   draining: boolean;
   diskFreeBytes: number;
   cacheBytes: number;
+  /** True while the node gives no new leases for want of disk space. */
+  diskLow: boolean;
 }
 
 export interface UsageRequest {
@@ -84,6 +88,41 @@ export interface NodeCacheUsage {
   /** Bytes on disk, each blob counted once however many scopes own it. */
   storeBytes: number;
   diskFreeBytes: number;
+  disk: DiskUsage | undefined;
+  projects: ProjectUsage[];
+}
+
+/**
+ * What the caches of a node take on its disk, in allocated bytes. A file with several names counts once in
+ * the total, and in `shared_bytes` when both BuildKit and the cache store have it.
+ */
+export interface DiskUsage {
+  /** BuildKit's state without its content store: snapshots, cache mounts, databases. */
+  snapshotBytes: number;
+  /** Compressed layers in BuildKit's content stores. */
+  contentBytes: number;
+  storeBytes: number;
+  /** Part of both content_bytes and store_bytes. */
+  sharedBytes: number;
+  /** States that BuildKit could not open, kept for whoever wants to look at them. Not part of snapshot_bytes. */
+  setAsideBytes: number;
+  totalBytes: number;
+  /** What the total may grow to before the node shrinks its caches. */
+  limitBytes: number;
+  freeBytes: number;
+  /** Below this much free disk the node gives no new leases. */
+  minimumFreeBytes: number;
+  /** Below this much free disk it stops the builds that run. */
+  floorFreeBytes: number;
+}
+
+/** A project's part of a node's disk, measured against its policy. */
+export interface ProjectUsage {
+  project: string;
+  /** Cache store and BuildKit's state of all its trust lines; what they share counts once. */
+  bytes: number;
+  bytesMax: number;
+  daysMax: number;
 }
 
 export interface ScopeUsage {
@@ -93,7 +132,11 @@ export interface ScopeUsage {
   fragments: number;
   /** BuildKit's own state of this scope: snapshots, content, databases. */
   buildkitBytes: number;
-  lastUsedAt: Date | undefined;
+  lastUsedAt:
+    | Date
+    | undefined;
+  /** Part of buildkit_bytes that is the cache store's too, by hard links. */
+  sharedBytes: number;
 }
 
 export interface VerifyRequest {
@@ -310,13 +353,16 @@ export const LeaseEvent: MessageFns<LeaseEvent> = {
 };
 
 function createBaseLeaseQueued(): LeaseQueued {
-  return { position: 0 };
+  return { position: 0, reason: "" };
 }
 
 export const LeaseQueued: MessageFns<LeaseQueued> = {
   encode(message: LeaseQueued, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.position !== 0) {
       writer.uint32(8).int32(message.position);
+    }
+    if (message.reason !== "") {
+      writer.uint32(18).string(message.reason);
     }
     return writer;
   },
@@ -342,6 +388,14 @@ export const LeaseQueued: MessageFns<LeaseQueued> = {
             message.position = reader.int32();
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -360,6 +414,7 @@ export const LeaseQueued: MessageFns<LeaseQueued> = {
   fromPartial(object: DeepPartial<LeaseQueued>): LeaseQueued {
     const message = createBaseLeaseQueued();
     message.position = object.position ?? 0;
+    message.reason = object.reason ?? "";
     return message;
   },
 };
@@ -640,7 +695,7 @@ export const HeldBuildsReply: MessageFns<HeldBuildsReply> = {
 };
 
 function createBaseNodeLoad(): NodeLoad {
-  return { slots: 0, slotsUsed: 0, queued: 0, draining: false, diskFreeBytes: 0, cacheBytes: 0 };
+  return { slots: 0, slotsUsed: 0, queued: 0, draining: false, diskFreeBytes: 0, cacheBytes: 0, diskLow: false };
 }
 
 export const NodeLoad: MessageFns<NodeLoad> = {
@@ -662,6 +717,9 @@ export const NodeLoad: MessageFns<NodeLoad> = {
     }
     if (message.cacheBytes !== 0) {
       writer.uint32(48).int64(message.cacheBytes);
+    }
+    if (message.diskLow !== false) {
+      writer.uint32(56).bool(message.diskLow);
     }
     return writer;
   },
@@ -727,6 +785,14 @@ export const NodeLoad: MessageFns<NodeLoad> = {
             message.cacheBytes = longToNumber(reader.int64());
             continue;
           }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.diskLow = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -750,6 +816,7 @@ export const NodeLoad: MessageFns<NodeLoad> = {
     message.draining = object.draining ?? false;
     message.diskFreeBytes = object.diskFreeBytes ?? 0;
     message.cacheBytes = object.cacheBytes ?? 0;
+    message.diskLow = object.diskLow ?? false;
     return message;
   },
 };
@@ -810,7 +877,7 @@ export const UsageRequest: MessageFns<UsageRequest> = {
 };
 
 function createBaseNodeCacheUsage(): NodeCacheUsage {
-  return { nodeId: "", scopes: [], storeBytes: 0, diskFreeBytes: 0 };
+  return { nodeId: "", scopes: [], storeBytes: 0, diskFreeBytes: 0, disk: undefined, projects: [] };
 }
 
 export const NodeCacheUsage: MessageFns<NodeCacheUsage> = {
@@ -826,6 +893,12 @@ export const NodeCacheUsage: MessageFns<NodeCacheUsage> = {
     }
     if (message.diskFreeBytes !== 0) {
       writer.uint32(32).int64(message.diskFreeBytes);
+    }
+    if (message.disk !== undefined) {
+      DiskUsage.encode(message.disk, writer.uint32(42).fork()).join();
+    }
+    for (const v of message.projects) {
+      ProjectUsage.encode(v!, writer.uint32(50).fork()).join();
     }
     return writer;
   },
@@ -875,6 +948,22 @@ export const NodeCacheUsage: MessageFns<NodeCacheUsage> = {
             message.diskFreeBytes = longToNumber(reader.int64());
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.disk = DiskUsage.decode(reader, reader.uint32());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.projects.push(ProjectUsage.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -896,12 +985,287 @@ export const NodeCacheUsage: MessageFns<NodeCacheUsage> = {
     message.scopes = object.scopes?.map((e) => ScopeUsage.fromPartial(e)) || [];
     message.storeBytes = object.storeBytes ?? 0;
     message.diskFreeBytes = object.diskFreeBytes ?? 0;
+    message.disk = (object.disk !== undefined && object.disk !== null) ? DiskUsage.fromPartial(object.disk) : undefined;
+    message.projects = object.projects?.map((e) => ProjectUsage.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseDiskUsage(): DiskUsage {
+  return {
+    snapshotBytes: 0,
+    contentBytes: 0,
+    storeBytes: 0,
+    sharedBytes: 0,
+    setAsideBytes: 0,
+    totalBytes: 0,
+    limitBytes: 0,
+    freeBytes: 0,
+    minimumFreeBytes: 0,
+    floorFreeBytes: 0,
+  };
+}
+
+export const DiskUsage: MessageFns<DiskUsage> = {
+  encode(message: DiskUsage, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.snapshotBytes !== 0) {
+      writer.uint32(8).int64(message.snapshotBytes);
+    }
+    if (message.contentBytes !== 0) {
+      writer.uint32(16).int64(message.contentBytes);
+    }
+    if (message.storeBytes !== 0) {
+      writer.uint32(24).int64(message.storeBytes);
+    }
+    if (message.sharedBytes !== 0) {
+      writer.uint32(32).int64(message.sharedBytes);
+    }
+    if (message.setAsideBytes !== 0) {
+      writer.uint32(40).int64(message.setAsideBytes);
+    }
+    if (message.totalBytes !== 0) {
+      writer.uint32(48).int64(message.totalBytes);
+    }
+    if (message.limitBytes !== 0) {
+      writer.uint32(56).int64(message.limitBytes);
+    }
+    if (message.freeBytes !== 0) {
+      writer.uint32(64).int64(message.freeBytes);
+    }
+    if (message.minimumFreeBytes !== 0) {
+      writer.uint32(72).int64(message.minimumFreeBytes);
+    }
+    if (message.floorFreeBytes !== 0) {
+      writer.uint32(80).int64(message.floorFreeBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DiskUsage {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDiskUsage();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.snapshotBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.contentBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.storeBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.sharedBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.setAsideBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.totalBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.limitBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.freeBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.minimumFreeBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.floorFreeBytes = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<DiskUsage>): DiskUsage {
+    return DiskUsage.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DiskUsage>): DiskUsage {
+    const message = createBaseDiskUsage();
+    message.snapshotBytes = object.snapshotBytes ?? 0;
+    message.contentBytes = object.contentBytes ?? 0;
+    message.storeBytes = object.storeBytes ?? 0;
+    message.sharedBytes = object.sharedBytes ?? 0;
+    message.setAsideBytes = object.setAsideBytes ?? 0;
+    message.totalBytes = object.totalBytes ?? 0;
+    message.limitBytes = object.limitBytes ?? 0;
+    message.freeBytes = object.freeBytes ?? 0;
+    message.minimumFreeBytes = object.minimumFreeBytes ?? 0;
+    message.floorFreeBytes = object.floorFreeBytes ?? 0;
+    return message;
+  },
+};
+
+function createBaseProjectUsage(): ProjectUsage {
+  return { project: "", bytes: 0, bytesMax: 0, daysMax: 0 };
+}
+
+export const ProjectUsage: MessageFns<ProjectUsage> = {
+  encode(message: ProjectUsage, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.project !== "") {
+      writer.uint32(10).string(message.project);
+    }
+    if (message.bytes !== 0) {
+      writer.uint32(16).int64(message.bytes);
+    }
+    if (message.bytesMax !== 0) {
+      writer.uint32(24).int64(message.bytesMax);
+    }
+    if (message.daysMax !== 0) {
+      writer.uint32(32).int32(message.daysMax);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ProjectUsage {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseProjectUsage();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.project = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.bytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.bytesMax = longToNumber(reader.int64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.daysMax = reader.int32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ProjectUsage>): ProjectUsage {
+    return ProjectUsage.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ProjectUsage>): ProjectUsage {
+    const message = createBaseProjectUsage();
+    message.project = object.project ?? "";
+    message.bytes = object.bytes ?? 0;
+    message.bytesMax = object.bytesMax ?? 0;
+    message.daysMax = object.daysMax ?? 0;
     return message;
   },
 };
 
 function createBaseScopeUsage(): ScopeUsage {
-  return { scope: undefined, blobs: 0, bytes: 0, fragments: 0, buildkitBytes: 0, lastUsedAt: undefined };
+  return {
+    scope: undefined,
+    blobs: 0,
+    bytes: 0,
+    fragments: 0,
+    buildkitBytes: 0,
+    lastUsedAt: undefined,
+    sharedBytes: 0,
+  };
 }
 
 export const ScopeUsage: MessageFns<ScopeUsage> = {
@@ -923,6 +1287,9 @@ export const ScopeUsage: MessageFns<ScopeUsage> = {
     }
     if (message.lastUsedAt !== undefined) {
       Timestamp.encode(toTimestamp(message.lastUsedAt), writer.uint32(50).fork()).join();
+    }
+    if (message.sharedBytes !== 0) {
+      writer.uint32(56).int64(message.sharedBytes);
     }
     return writer;
   },
@@ -988,6 +1355,14 @@ export const ScopeUsage: MessageFns<ScopeUsage> = {
             message.lastUsedAt = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
             continue;
           }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.sharedBytes = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1011,6 +1386,7 @@ export const ScopeUsage: MessageFns<ScopeUsage> = {
     message.fragments = object.fragments ?? 0;
     message.buildkitBytes = object.buildkitBytes ?? 0;
     message.lastUsedAt = object.lastUsedAt ?? undefined;
+    message.sharedBytes = object.sharedBytes ?? 0;
     return message;
   },
 };
