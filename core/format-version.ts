@@ -15,6 +15,8 @@ export const formatVersions = {
   fragment: 1,
   /** Rows of the cache store's index. */
   cacheIndex: 1,
+  /** Rows of the registry's table of tags, manifests and referrers. */
+  manifestTable: 1,
 } as const
 
 /**

@@ -38,3 +38,9 @@ export function parseScopeId(text: string): Scope {
   if (rest.length > 0) throw new HearthError('invalid-input', `"${text.slice(0, 100)}" is no scope`)
   return makeScope(project, line)
 }
+
+/** The scope of an id that `scopeId` has made: not checked again. */
+export function splitScopeId(id: ScopeId): Scope {
+  const slash = id.indexOf('/')
+  return { project: id.slice(0, slash), line: id.slice(slash + 1) }
+}

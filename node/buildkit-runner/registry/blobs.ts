@@ -1,4 +1,4 @@
-/** Blobs by digest: HEAD and GET, with single ranges and conditions. */
+/** Blobs by digest: HEAD and GET, with single ranges and conditions; DELETE. */
 import { Readable } from 'node:stream'
 import { type Digest, isDigest } from '../../../core/digest.ts'
 import { describeError } from '../../../core/errors.ts'
@@ -7,7 +7,14 @@ import type { CacheStore } from '../../cache-store/index.ts'
 import type { Holds } from './adoption.ts'
 import { sendBody } from './bodies.ts'
 import { answer, type Exchange, entityTag } from './exchange.ts'
-import { blobUnknown, digestInvalid, refuse } from './oci-errors.ts'
+import { isAnyDigest } from './manifest-document.ts'
+import {
+  blobUnknown,
+  digestInvalid,
+  methodUnsupported,
+  type Refusal,
+  refuse,
+} from './oci-errors.ts'
 import { type ByteRange, matchesTag, parseRange } from './ranges.ts'
 
 export interface BlobDeps {
@@ -27,9 +34,7 @@ interface BlobSource {
 
 export async function serveBlob(deps: BlobDeps, exchange: Exchange, text: string): Promise<void> {
   const { grant, request, response } = exchange
-  if (!isDigest(text)) {
-    return refuse(response, digestInvalid(`"${text.slice(0, 100)}" is not a sha256 digest`))
-  }
+  if (!isDigest(text)) return refuse(response, unknownName(text))
   const source = await findSource(deps, exchange, text)
   if (source === undefined) {
     grant.couldNotDeliver(text)
@@ -71,6 +76,26 @@ export async function serveBlob(deps: BlobDeps, exchange: Exchange, text: string
     grant.couldNotDeliver(text)
     deps.log.warn({ digest: text, error: describeError(outcome.error) }, 'a blob broke off')
   }
+}
+
+/** Of another algorithm there is nothing here; what is no digest at all is a mistake. */
+function unknownName(text: string): Refusal {
+  if (isAnyDigest(text)) return blobUnknown
+  return digestInvalid(`"${text.slice(0, 100)}" is not a digest`)
+}
+
+/** DELETE, by a client that keeps: the scope forgets the blob. A build that has it pinned may finish with it. */
+export async function removeBlob(
+  { store }: Pick<BlobDeps, 'store'>,
+  { grant, response }: Exchange,
+  text: string,
+): Promise<void> {
+  if (grant.tags !== 'of the scope') return refuse(response, methodUnsupported(['GET', 'HEAD']))
+  if (!isDigest(text)) return refuse(response, unknownName(text))
+  if (store.stat(grant.scope, text) === undefined) return refuse(response, blobUnknown)
+  grant.pin.drop(text)
+  await store.remove(grant.scope, text)
+  answer(response, 202)
 }
 
 /** A range that was made for another version of the content counts for nothing (RFC 9110, 13.1.5). */

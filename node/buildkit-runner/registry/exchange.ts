@@ -2,6 +2,7 @@
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http'
 import type { Digest } from '../../../core/digest.ts'
 import type { LiveGrant } from './grants.ts'
+import type { Shelf } from './manifest-table.ts'
 import type { Repository } from './routes.ts'
 
 export interface Exchange {
@@ -34,6 +35,11 @@ function withLength(headers: OutgoingHttpHeaders): OutgoingHttpHeaders {
 /** Paths in answers carry no host: the client knows it under a name that we need not know. */
 export function repositoryPath(repository: Repository): string {
   return `/v2/${repository.capability}/${repository.name}`
+}
+
+/** Where the repository's tags and manifests are kept, if they are. */
+export function shelfOf({ grant, repository }: Exchange): Shelf {
+  return { scope: grant.scope, name: repository.name }
 }
 
 export function blobPath(repository: Repository, digest: Digest): string {

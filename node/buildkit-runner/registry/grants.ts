@@ -10,7 +10,8 @@ import { createHash, randomBytes } from 'node:crypto'
 import type { Digest } from '../../../core/digest.ts'
 import { HearthError } from '../../../core/errors.ts'
 import type { Scope } from '../../../core/scope.ts'
-import type { CacheStore, Pin } from '../../cache-store/index.ts'
+import type { CacheStore } from '../../cache-store/index.ts'
+import { createGrantPins, type GrantPins } from './grant-pins.ts'
 import type { Grant, GrantDocument, GrantRequest } from './index.ts'
 
 /** 160 bits; as hex it is a legal path component that no client takes for an image id (64 digits). */
@@ -29,12 +30,13 @@ export class LiveGrant implements Grant {
   readonly capability: string
   readonly scope: Scope
   readonly right: 'read' | 'write'
+  readonly tags: 'of the grant' | 'of the scope'
   readonly documents: ReadonlyMap<Digest, GrantDocument>
   readonly documentTags: ReadonlyMap<string, GrantDocument>
   readonly undeliverable = new Set<Digest>()
   readonly pushed = new Map<string, { digest: Digest; mediaType: string }>()
   /** What a writer was told to be here stays until the grant ends, else the manifest it pushes would lie. */
-  readonly pin: Pin
+  readonly pin: GrantPins
   bytesRead = 0
   bytesUploaded = 0
   bytesLinked = 0
@@ -47,11 +49,12 @@ export class LiveGrant implements Grant {
     this.capability = randomBytes(capabilityBytes).toString('hex')
     this.scope = request.scope
     this.right = request.right
+    this.tags = request.tags ?? 'of the grant'
     this.documents = new Map(documents.map((document) => [document.digest, document]))
     this.documentTags = new Map(
       documents.flatMap((each) => (each.tag === undefined ? [] : [[each.tag, each]])),
     )
-    this.pin = store.pin(request.scope, [])
+    this.pin = createGrantPins(store, request.scope)
     this.#expiresAtMs = performance.now() + request.lifetimeMs
     // The timer only tidies up: `live` looks at the time itself.
     this.#timer = setTimeout(() => this.end(), Math.min(request.lifetimeMs, timerMsMax)).unref()

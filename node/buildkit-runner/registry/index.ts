@@ -9,6 +9,7 @@ import type { Digest } from '../../../core/digest.ts'
 import type { Logger } from '../../../core/log.ts'
 import type { Scope } from '../../../core/scope.ts'
 import type { CacheStore } from '../../cache-store/index.ts'
+import type { ManifestTable } from './manifest-table.ts'
 
 export interface Registry extends AsyncDisposable {
   /** The port on 127.0.0.1; 0 when it does not listen by itself (see RegistryOptions.listen). */
@@ -29,11 +30,19 @@ export interface RegistryDeps {
    * by a verified hard link instead of an upload. Undefined when the scope has no running BuildKit.
    */
   contentFile: (scope: Scope, digest: Digest) => string | undefined
+  /** Needed for grants whose tags are the scope's. */
+  manifests?: ManifestTable
 }
 
 export interface GrantRequest {
   scope: Scope
   right: 'read' | 'write'
+  /**
+   * Where its tags and manifests live. `of the grant` (the default) is for builds: tags go with the grant, and
+   * nothing can be deleted. `of the scope` is for clients that push to keep: tags, manifests and referrers are
+   * durable, by repository, and a writer may delete them, and blobs too.
+   */
+  tags?: 'of the grant' | 'of the scope'
   /** From now. The grant ends then, or when it is disposed. */
   lifetimeMs: number
   /** Extra documents that exist for this grant alone: the composed record. */
@@ -60,8 +69,9 @@ export interface Grant extends Disposable {
   readonly bytesLinked: number
   /** Blobs asked for that could not be delivered in full. Not empty: the build that imported them is in doubt. */
   readonly undeliverable: ReadonlySet<Digest>
-  /** Manifests pushed under this grant, by tag. */
+  /** Manifests pushed under this grant, by tag. Empty when its tags are the scope's. */
   readonly pushed: ReadonlyMap<string, { digest: Digest; mediaType: string }>
 }
 
+export { type ManifestTable, openManifestTable } from './manifest-table.ts'
 export { createRegistry, type RegistryOptions } from './registry.ts'

@@ -1,15 +1,33 @@
 /**
- * Manifests by tag or digest. A tag lives as long as its grant; the manifest itself is a blob of the store
- * like any other.
+ * Manifests by tag or digest. The bytes are a blob of the store like any other. A build's tags live in its
+ * grant; a client that pushes to keep has them in the table (manifest-table.ts), by repository.
  */
-import { z } from 'zod'
 import { type Digest, digestOf, isDigest } from '../../../core/digest.ts'
 import { mib } from '../../../core/limits.ts'
 import type { CacheStore } from '../../cache-store/index.ts'
 import { receiveBody } from './bodies.ts'
-import { answer, type Exchange, entityTag, repositoryPath } from './exchange.ts'
-import { digestInvalid, manifestUnknown, type Refusal, refuse } from './oci-errors.ts'
+import { answer, type Exchange, entityTag, repositoryPath, shelfOf } from './exchange.ts'
+import {
+  isAnyDigest,
+  type ManifestDocument,
+  parseManifest,
+  plainType,
+} from './manifest-document.ts'
+import type { ManifestTable } from './manifest-table.ts'
+import {
+  digestInvalid,
+  manifestUnknown,
+  methodUnsupported,
+  onlySha256,
+  type Refusal,
+  refuse,
+} from './oci-errors.ts'
 import { matchesTag } from './ranges.ts'
+
+export interface ManifestDeps {
+  store: CacheStore
+  manifests?: ManifestTable
+}
 
 /** The least that a registry must take (distribution spec, "Pushing Manifests"), and what others allow. */
 const manifestBytesMax = 4 * mib
@@ -17,12 +35,10 @@ const manifestBytesMax = 4 * mib
 /** Tags that one grant may set. */
 const tagsMax = 1000
 
-const tagPattern = /^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$/
+/** Tags that one push may set beside its digest; the spec asks for ten at least. */
+const tagParametersMax = 64
 
-const manifestShape = z.looseObject({
-  mediaType: z.string().max(255).optional(),
-  manifests: z.unknown().optional(),
-})
+const tagPattern = /^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$/
 
 interface Manifest {
   readonly digest: Digest
@@ -30,18 +46,17 @@ interface Manifest {
   readonly bytes: Uint8Array
 }
 
-const manifestInvalid: Refusal = {
-  status: 400,
-  code: 'MANIFEST_INVALID',
-  message: 'the manifest is not a JSON object',
+function manifestInvalid(message: string): Refusal {
+  return { status: 400, code: 'MANIFEST_INVALID', message }
 }
 
 export async function serveManifest(
-  store: CacheStore,
-  { request, response, method, grant, signal }: Exchange,
+  deps: ManifestDeps,
+  exchange: Exchange,
   reference: string,
 ): Promise<void> {
-  const found = await findManifest(store, { grant, signal }, reference)
+  const { request, response, method } = exchange
+  const found = await findManifest(deps, exchange, reference)
   if (found === undefined) return refuse(response, manifestUnknown)
   const head = { etag: entityTag(found.digest), 'docker-content-digest': found.digest }
   if (matchesTag(request.headers['if-none-match'], head.etag)) return answer(response, 304, head)
@@ -54,19 +69,27 @@ export async function serveManifest(
 }
 
 async function findManifest(
-  store: CacheStore,
-  { grant, signal }: Pick<Exchange, 'grant' | 'signal'>,
+  deps: ManifestDeps,
+  exchange: Exchange,
   reference: string,
 ): Promise<Manifest | undefined> {
+  const { grant, signal } = exchange
   const document = isDigest(reference)
     ? grant.documents.get(reference)
     : grant.documentTags.get(reference)
   if (document !== undefined) return document
+  if (!isDigest(reference) && !tagPattern.test(reference)) return undefined
+  if (grant.tags === 'of the scope') {
+    const wanted = isDigest(reference) ? reference : { tag: reference }
+    const row = deps.manifests?.find(shelfOf(exchange), wanted)
+    const bytes = row && (await readWhole(deps.store, grant.scope, row.digest, signal))
+    return row && bytes && { ...row, bytes }
+  }
   const pushed = grant.pushed.get(reference)
   const digest = isDigest(reference) ? reference : pushed?.digest
   if (digest === undefined) return undefined
-  const bytes = await readWhole(store, grant.scope, digest, signal)
-  const mediaType = pushed?.mediaType ?? (bytes && mediaTypeOf(bytes))
+  const bytes = await readWhole(deps.store, grant.scope, digest, signal)
+  const mediaType = pushed?.mediaType ?? (bytes && parseManifest(bytes)?.mediaType)
   if (bytes === undefined || mediaType === undefined) return undefined
   return { digest, mediaType, bytes }
 }
@@ -83,28 +106,15 @@ async function readWhole(
   return source === undefined ? undefined : Buffer.concat(await source.toArray())
 }
 
-/** What a manifest says of itself; a manifest of OCI need not say it. Undefined when it is no manifest. */
-function mediaTypeOf(bytes: Buffer): string | undefined {
-  let parsed: unknown
-  try {
-    parsed = JSON.parse(bytes.toString())
-  } catch {
-    return undefined
-  }
-  const shape = manifestShape.safeParse(parsed)
-  if (!shape.success) return undefined
-  if (shape.data.mediaType !== undefined) return shape.data.mediaType
-  const kind = shape.data.manifests === undefined ? 'manifest' : 'index'
-  return `application/vnd.oci.image.${kind}.v1+json`
-}
-
 export async function takeManifest(
-  store: CacheStore,
+  deps: ManifestDeps,
   exchange: Exchange,
   reference: string,
 ): Promise<void> {
-  const { request, response, grant, repository } = exchange
-  if (!isDigest(reference) && !tagPattern.test(reference)) return refuse(response, manifestUnknown)
+  const { request, response, grant, repository, query } = exchange
+  const tags = isDigest(reference) ? query.getAll('tag') : [reference]
+  const wrong = checkNames(reference, tags)
+  if (wrong !== undefined) return refuse(response, wrong)
   const bytes = await receiveAll(exchange)
   if (bytes === undefined) {
     return refuse(response, {
@@ -113,33 +123,106 @@ export async function takeManifest(
       message: `a manifest has at most ${manifestBytesMax} bytes`,
     })
   }
-  const ownType = mediaTypeOf(bytes)
-  if (ownType === undefined) return refuse(response, manifestInvalid)
+  const document = parseManifest(bytes)
+  if (document === undefined) {
+    return refuse(response, manifestInvalid('the body is no manifest, or is two kinds at once'))
+  }
+  const contentType = plainType(request.headers['content-type'] ?? '')
+  if (contentType !== '' && contentType !== document.mediaType && saysItsType(bytes)) {
+    return refuse(
+      response,
+      manifestInvalid(`it says that it is ${document.mediaType}, its Content-Type ${contentType}`),
+    )
+  }
+  const mediaType = contentType || document.mediaType
   const digest = digestOf(bytes)
   if (isDigest(reference) && reference !== digest) {
     return refuse(response, digestInvalid(`the manifest is ${digest}`))
   }
-  if (!isDigest(reference) && !grant.pushed.has(reference) && grant.pushed.size >= tagsMax) {
-    return refuse(response, {
-      status: 429,
-      code: 'TOOMANYREQUESTS',
-      message: `at most ${tagsMax} tags can be set in one build`,
-    })
-  }
   {
-    await using writer = await store.createWriter(grant.scope)
+    await using writer = await deps.store.createWriter(grant.scope)
     await writer.write(bytes)
     await writer.commit(digest)
   }
-  if (grant.live) {
-    grant.pin.add([digest])
-    const mediaType = request.headers['content-type'] ?? ownType
-    if (!isDigest(reference)) grant.pushed.set(reference, { digest, mediaType })
+  const manifest = { digest, mediaType, size: bytes.length }
+  if (!(await keep(deps, exchange, { ...document, ...manifest }, tags))) {
+    return refuse(response, {
+      status: 429,
+      code: 'TOOMANYREQUESTS',
+      message: 'no more tags can be set here',
+    })
   }
+  const hasReferrers = grant.tags === 'of the scope' && document.subject !== undefined
   answer(response, 201, {
     location: `${repositoryPath(repository)}/manifests/${digest}`,
     'docker-content-digest': digest,
+    ...(hasReferrers ? { 'oci-subject': document.subject } : {}),
+    ...(isDigest(reference) && tags.length > 0 ? { 'oci-tag': tags.join(', ') } : {}),
   })
+}
+
+function checkNames(reference: string, tags: readonly string[]): Refusal | undefined {
+  if (!isDigest(reference) && isAnyDigest(reference)) return onlySha256
+  if (!isDigest(reference) && !tagPattern.test(reference)) return manifestUnknown
+  if (tags.length > tagParametersMax) {
+    const message = `at most ${tagParametersMax} tags can be set at once`
+    return { status: 414, code: 'UNSUPPORTED', message }
+  }
+  if (tags.every((tag) => tagPattern.test(tag))) return undefined
+  return manifestInvalid('a tag has 1 to 128 letters, digits, dots, hyphens and underscores')
+}
+
+/** Whether a Content-Type can contradict the manifest: one without a type of its own takes what it is given. */
+function saysItsType(bytes: Buffer): boolean {
+  const { mediaType } = JSON.parse(bytes.toString()) as { mediaType?: unknown }
+  return typeof mediaType === 'string' && mediaType !== ''
+}
+
+/** @returns false when no more can be kept. */
+async function keep(
+  { manifests }: ManifestDeps,
+  exchange: Exchange,
+  manifest: ManifestDocument & { digest: Digest; size: number },
+  tags: readonly string[],
+): Promise<boolean> {
+  const { grant } = exchange
+  const { digest, mediaType, size, subject, artifactType, annotations } = manifest
+  if (!grant.live) return true
+  grant.pin.add([digest])
+  if (grant.tags === 'of the scope') {
+    const about =
+      subject === undefined
+        ? {}
+        : {
+            subject,
+            ...(artifactType === undefined ? {} : { artifactType }),
+            ...(annotations === undefined ? {} : { annotations }),
+          }
+    const row = { digest, mediaType, size, ...about }
+    return (await manifests?.put(shelfOf(exchange), row, tags)) ?? false
+  }
+  const added = tags.filter((tag) => !grant.pushed.has(tag))
+  if (grant.pushed.size + added.length > tagsMax) return false
+  for (const tag of tags) grant.pushed.set(tag, { digest, mediaType })
+  return true
+}
+
+/** DELETE: a tag alone, or a manifest with its tags. Its bytes are left to the store's own eviction. */
+export async function removeManifest(
+  { manifests }: ManifestDeps,
+  exchange: Exchange,
+  reference: string,
+): Promise<void> {
+  const { response, grant } = exchange
+  if (grant.tags !== 'of the scope' || manifests === undefined) {
+    return refuse(response, methodUnsupported(['GET', 'HEAD', 'PUT']))
+  }
+  const removed = isDigest(reference)
+    ? await manifests.removeManifest(shelfOf(exchange), reference)
+    : tagPattern.test(reference) && (await manifests.removeTag(shelfOf(exchange), reference))
+  if (!removed) return refuse(response, manifestUnknown)
+  if (isDigest(reference)) grant.pin.drop(reference)
+  answer(response, 202)
 }
 
 /** Undefined when the body is larger than any manifest. */

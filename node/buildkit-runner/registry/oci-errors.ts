@@ -1,7 +1,7 @@
 /**
  * Error answers in the shape of the distribution spec
  * (https://github.com/opencontainers/distribution-spec/blob/main/spec.md#error-codes). What the spec has no
- * code for is `UNKNOWN`, as Docker's own registry calls it.
+ * code for is called as Docker's own registry calls it: `UNKNOWN`, `PAGINATION_NUMBER_INVALID`.
  */
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http'
 import { type ErrorCode, toHearthError } from '../../../core/errors.ts'
@@ -14,6 +14,7 @@ export type OciErrorCode =
   | 'MANIFEST_INVALID'
   | 'MANIFEST_UNKNOWN'
   | 'NAME_UNKNOWN'
+  | 'PAGINATION_NUMBER_INVALID'
   | 'SIZE_INVALID'
   | 'TOOMANYREQUESTS'
   | 'UNKNOWN'
@@ -49,6 +50,13 @@ export const uploadUnknown: Refusal = {
   status: 404,
   code: 'BLOB_UPLOAD_UNKNOWN',
   message: 'no such upload: it was finished, cancelled, or left alone for too long',
+}
+
+/** Well-formed, of an algorithm that nothing here is named by: to be pushed it is wrong, to be pulled absent. */
+export const onlySha256: Refusal = {
+  status: 400,
+  code: 'DIGEST_INVALID',
+  message: 'content is named by sha256 here, and by no other algorithm',
 }
 
 export function digestInvalid(message: string): Refusal {

@@ -2,7 +2,7 @@
  * Pushing blobs: in one request, in chunks, or not at all because the bytes are here already.
  * https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-blobs
  */
-import type { IncomingMessage } from 'node:http'
+import type { IncomingMessage, OutgoingHttpHeaders } from 'node:http'
 import { type Digest, isDigest } from '../../../core/digest.ts'
 import { scopeId } from '../../../core/scope.ts'
 import type { BlobWriter, CacheStore } from '../../cache-store/index.ts'
@@ -10,7 +10,8 @@ import type { Holds } from './adoption.ts'
 import { receiveBody } from './bodies.ts'
 import { answer, blobPath, type Exchange, repositoryPath } from './exchange.ts'
 import type { GrantTable } from './grants.ts'
-import { digestInvalid, type Refusal, refuse, uploadUnknown } from './oci-errors.ts'
+import { isAnyDigest } from './manifest-document.ts'
+import { digestInvalid, onlySha256, type Refusal, refuse, uploadUnknown } from './oci-errors.ts'
 import { parseContentRange } from './ranges.ts'
 import { parseRepository } from './routes.ts'
 import type { UploadSession, Uploads } from './uploads.ts'
@@ -37,9 +38,11 @@ const uploadBusy: Refusal = {
 /** POST: mounts, takes a whole blob, or opens a session. */
 export async function startPush(deps: PushDeps, exchange: Exchange): Promise<void> {
   const { query, response, grant } = exchange
+  const algorithm = query.get('digest-algorithm') ?? 'sha256'
+  if (algorithm !== 'sha256') return refuse(response, onlySha256)
   const wanted = query.get('mount') ?? query.get('digest') ?? undefined
   if (wanted !== undefined && !isDigest(wanted)) {
-    return refuse(response, digestInvalid(`"${wanted.slice(0, 100)}" is not a sha256 digest`))
+    return refuse(response, notSha256(wanted))
   }
   const mayMount = !query.has('mount') || isMountable(deps, exchange)
   if (wanted !== undefined && mayMount && (await deps.holds(grant, wanted))) {
@@ -64,6 +67,11 @@ function isMountable({ grants }: PushDeps, { query, grant }: Exchange): boolean 
   return source !== undefined && scopeId(source.scope) === scopeId(grant.scope)
 }
 
+function notSha256(text: string): Refusal {
+  if (isAnyDigest(text)) return onlySha256
+  return digestInvalid(`"${text.slice(0, 100)}" is not a digest`)
+}
+
 /** PATCH, PUT, GET and DELETE on a session. */
 export async function continuePush(deps: PushDeps, exchange: Exchange, id: string): Promise<void> {
   const { grant, method, query, response } = exchange
@@ -71,15 +79,17 @@ export async function continuePush(deps: PushDeps, exchange: Exchange, id: strin
   if (session === undefined) return refuse(response, uploadUnknown)
   switch (method) {
     case 'GET':
+    case 'HEAD':
       return progressed(exchange, session, 204)
     case 'DELETE':
       session.end()
       return answer(response, 204)
     case 'PUT': {
       const digest = query.get('digest')
-      if (digest === null || !isDigest(digest)) {
+      if (digest === null) {
         return refuse(response, digestInvalid('an upload ends with ?digest=sha256:…'))
       }
+      if (!isDigest(digest)) return refuse(response, notSha256(digest))
       return finish(exchange, session, digest)
     }
     default:
@@ -126,16 +136,17 @@ async function useSession(
  * their own announcement, or that the disk does not take, end the session.
  */
 async function receiveChunk(
-  { request }: Exchange,
+  exchange: Exchange,
   session: UploadSession,
   writer: BlobWriter,
 ): Promise<Refusal | undefined> {
+  const { request } = exchange
   const header = request.headers['content-range']
   const range = header === undefined ? undefined : parseContentRange(header)
   if (header !== undefined && range === undefined) {
     return { status: 400, code: 'BLOB_UPLOAD_INVALID', message: 'a malformed Content-Range' }
   }
-  if (range !== undefined && range.start !== writer.size) return outOfOrder(writer)
+  if (range !== undefined && range.start !== writer.size) return outOfOrder(exchange, session)
   const announced = range === undefined ? undefined : range.end - range.start + 1
   const contentLength = request.headers['content-length']
   if (
@@ -202,12 +213,12 @@ function sizeInvalid(announced: number): Refusal {
   }
 }
 
-function outOfOrder(writer: BlobWriter): Refusal {
+function outOfOrder(exchange: Exchange, session: UploadSession): Refusal {
   return {
     status: 416,
     code: 'BLOB_UPLOAD_INVALID',
-    message: `the next chunk must begin at byte ${writer.size}`,
-    headers: { range: receivedRange(writer.size) },
+    message: `the next chunk must begin at byte ${session.size}`,
+    headers: progressOf(exchange, session),
   }
 }
 
@@ -218,16 +229,17 @@ function created({ response, repository }: Exchange, digest: Digest): void {
   })
 }
 
-function progressed(
-  { response, repository }: Exchange,
-  session: UploadSession,
-  status: 202 | 204,
-): void {
-  answer(response, status, {
+function progressed(exchange: Exchange, session: UploadSession, status: 202 | 204): void {
+  answer(exchange.response, status, progressOf(exchange, session))
+}
+
+/** Where an upload stands, and where it goes on. */
+function progressOf({ repository }: Exchange, session: UploadSession): OutgoingHttpHeaders {
+  return {
     location: `${repositoryPath(repository)}/blobs/uploads/${session.id}`,
     range: receivedRange(session.size),
     'docker-upload-uuid': session.id,
-  })
+  }
 }
 
 /** Clients expect `0-0` before the first byte, as Docker's own registry answers. */

@@ -1,15 +1,17 @@
 /** The HTTP server: finds the grant of each request, hands it to its handler, and answers what is thrown. */
+import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { describeError, hasErrno, toHearthError } from '../../../core/errors.ts'
 import { createHolds } from './adoption.ts'
-import { serveBlob } from './blobs.ts'
+import { removeBlob, serveBlob } from './blobs.ts'
 import { clientGoneSignal } from './bodies.ts'
+import { listReferrers, listTags } from './discovery.ts'
 import type { Exchange, Handler } from './exchange.ts'
 import { createGrantTable } from './grants.ts'
 import type { Registry, RegistryDeps } from './index.ts'
-import { serveManifest, takeManifest } from './manifests.ts'
+import { removeManifest, serveManifest, takeManifest } from './manifests.ts'
 import { methodUnsupported, nameUnknown, refusalOf, refuse } from './oci-errors.ts'
 import { continuePush, startPush } from './push.ts'
 import { parseTarget, type Route } from './routes.ts'
@@ -39,10 +41,12 @@ const headersMs = 30_000
 /** What each kind of route can do; the methods that write need a grant to write. */
 const methodsOf: Record<Exclude<Route['type'], 'unknown'>, Record<string, 'read' | 'write'>> = {
   ping: { GET: 'read', HEAD: 'read' },
-  blob: { GET: 'read', HEAD: 'read' },
-  manifest: { GET: 'read', HEAD: 'read', PUT: 'write' },
+  blob: { GET: 'read', HEAD: 'read', DELETE: 'write' },
+  manifest: { GET: 'read', HEAD: 'read', PUT: 'write', DELETE: 'write' },
   uploads: { POST: 'write' },
-  upload: { GET: 'write', PATCH: 'write', PUT: 'write', DELETE: 'write' },
+  upload: { GET: 'write', HEAD: 'write', PATCH: 'write', PUT: 'write', DELETE: 'write' },
+  tags: { GET: 'read', HEAD: 'read' },
+  referrers: { GET: 'read', HEAD: 'read' },
 }
 
 /** @throws HearthError `environment` when the port is taken. */
@@ -61,16 +65,20 @@ export async function createRegistry(
   function handlerOf(route: Route): Handler | undefined {
     switch (route.type) {
       case 'blob':
-        return (exchange) => serveBlob(blobDeps, exchange, route.digest)
+        return (exchange) =>
+          exchange.method === 'DELETE'
+            ? removeBlob(deps, exchange, route.digest)
+            : serveBlob(blobDeps, exchange, route.digest)
       case 'uploads':
         return (exchange) => startPush(pushDeps, exchange)
       case 'upload':
         return (exchange) => continuePush(pushDeps, exchange, route.id)
       case 'manifest':
-        return (exchange) =>
-          exchange.method === 'PUT'
-            ? takeManifest(deps.store, exchange, route.reference)
-            : serveManifest(deps.store, exchange, route.reference)
+        return (exchange) => handleManifest(deps, exchange, route.reference)
+      case 'tags':
+        return (exchange) => listTags(deps.manifests, exchange)
+      case 'referrers':
+        return (exchange) => listReferrers(deps.manifests, exchange, route.digest)
       default:
         return undefined
     }
@@ -103,6 +111,8 @@ export async function createRegistry(
     // A client that goes away in mid-body is an event of its exchange, never one of the process.
     request.on('error', () => {})
     response.on('error', () => {})
+    // Older clients take a registry without it for one of version 1.
+    response.setHeader('docker-distribution-api-version', 'registry/2.0')
     const work = serve(request, response)
       .catch((error: unknown) => answerFailure(error, request, response))
       .finally(() => {
@@ -172,7 +182,11 @@ export async function createRegistry(
       server.listen(listener)
       return { [Symbol.dispose]: () => void close(server) }
     },
-    grant: (request) => grants.issue(request),
+    grant(request) {
+      const isKept = request.tags === 'of the scope'
+      assert(!isKept || deps.manifests !== undefined, 'tags are to be kept, and there is no table')
+      return grants.issue(request)
+    },
     async [Symbol.asyncDispose]() {
       closing.abort()
       grants[Symbol.dispose]()
@@ -180,6 +194,17 @@ export async function createRegistry(
       await Promise.all(inFlight)
       await uploads[Symbol.asyncDispose]()
     },
+  }
+}
+
+function handleManifest(deps: RegistryDeps, exchange: Exchange, reference: string): Promise<void> {
+  switch (exchange.method) {
+    case 'PUT':
+      return takeManifest(deps, exchange, reference)
+    case 'DELETE':
+      return removeManifest(deps, exchange, reference)
+    default:
+      return serveManifest(deps, exchange, reference)
   }
 }
 
@@ -192,7 +217,6 @@ function ping(method: string, response: ServerResponse): void {
   response.writeHead(200, {
     'content-type': 'application/json',
     'content-length': 2,
-    'docker-distribution-api-version': 'registry/2.0',
   })
   response.end(method === 'HEAD' ? undefined : '{}')
 }

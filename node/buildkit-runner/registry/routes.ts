@@ -9,6 +9,8 @@ export type Route =
   | { readonly type: 'uploads'; readonly repository: Repository }
   | { readonly type: 'upload'; readonly repository: Repository; readonly id: string }
   | { readonly type: 'manifest'; readonly repository: Repository; readonly reference: string }
+  | { readonly type: 'tags'; readonly repository: Repository }
+  | { readonly type: 'referrers'; readonly repository: Repository; readonly digest: string }
   | { readonly type: 'unknown' }
 
 export interface Repository {
@@ -18,6 +20,9 @@ export interface Repository {
 
 /** A path component of a repository name, as in the distribution spec. */
 const componentPattern = /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*$/
+
+/** What the distribution spec advises for a name with its host; it also keeps names short enough to be keys. */
+const nameLengthMax = 255
 
 /** Long enough for every client, short enough to be cheap. */
 const pathLengthMax = 2048
@@ -53,15 +58,18 @@ function parseRepositoryPath(segments: string[]): Route | undefined {
   if (verb === 'blobs' && last === 'uploads') return { type: 'uploads', repository }
   if (verb === 'blobs') return { type: 'blob', repository, digest: last }
   if (verb === 'manifests') return { type: 'manifest', repository, reference: last }
+  if (verb === 'tags' && last === 'list') return { type: 'tags', repository }
+  if (verb === 'referrers') return { type: 'referrers', repository, digest: last }
   return undefined
 }
 
 /** @param segments capability first, then at least one component of a name. */
 export function parseRepository(segments: readonly string[]): Repository | undefined {
-  const [capability, ...name] = segments
-  if (capability === undefined || name.length === 0) return undefined
-  if (!name.every((component) => componentPattern.test(component))) return undefined
-  return { capability, name: name.join('/') }
+  const [capability, ...components] = segments
+  if (capability === undefined || components.length === 0) return undefined
+  if (!components.every((component) => componentPattern.test(component))) return undefined
+  const name = components.join('/')
+  return name.length > nameLengthMax ? undefined : { capability, name }
 }
 
 function decodeSegments(path: string): string[] | undefined {

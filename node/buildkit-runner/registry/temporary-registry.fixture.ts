@@ -11,6 +11,7 @@ import { type CacheStore, openCacheStore } from '../../cache-store/index.ts'
 import {
   createRegistry,
   type Grant,
+  openManifestTable,
   type Registry,
   type RegistryDeps,
   type RegistryOptions,
@@ -27,6 +28,8 @@ export interface Fixture extends AsyncDisposable {
   readonly registry: Registry
   reader(documents?: Parameters<Registry['grant']>[0]['documents']): Grant
   writer(of?: Scope): Grant
+  /** A writer whose tags and manifests are the scope's. */
+  keeper(of?: Scope): Grant
   /** Puts bytes into the store, past the registry. */
   put(bytes: Uint8Array, of?: Scope): Promise<Digest>
   call(method: string, target: string, options?: CallOptions): Promise<Answer>
@@ -53,7 +56,12 @@ export async function openFixture(
   const folder = await mkdtemp(path.join(os.tmpdir(), 'hearth-registry-'))
   stack.defer(() => rm(folder, { recursive: true, force: true }))
   const store = stack.use(await openCacheStore({ folder: path.join(folder, 'store'), log }))
-  const registry = stack.use(await createRegistry({ store, log, contentFile }, registryOptions))
+  const manifests = stack.use(
+    await openManifestTable({ store, log }, { folder: path.join(folder, 'manifests') }),
+  )
+  const registry = stack.use(
+    await createRegistry({ store, log, contentFile, manifests }, registryOptions),
+  )
   const held = stack.move()
 
   return {
@@ -68,6 +76,8 @@ export async function openFixture(
         ...(documents === undefined ? {} : { documents }),
       }),
     writer: (of = scope) => registry.grant({ scope: of, right: 'write', lifetimeMs: hour }),
+    keeper: (of = scope) =>
+      registry.grant({ scope: of, right: 'write', tags: 'of the scope', lifetimeMs: hour }),
     async put(bytes, of = scope) {
       await using writer = await store.createWriter(of)
       await writer.write(bytes)
