@@ -6,7 +6,9 @@ import { createServer, type TLSSocket } from 'node:tls'
 import { describeError, toHearthError } from '../../../core/errors.ts'
 import type { TlsIdentity } from '../../../core/grpc-server.ts'
 import { identityOfCertificate } from '../../../core/identity.ts'
+import { type ScopeId, scopeId } from '../../../core/scope.ts'
 import { type ClientConnection, serveConnection } from './client-connection.ts'
+import { createOwners, type Owners, ownRegistry } from './control-calls/index.ts'
 import type { BuildProxy, BuildProxyDeps, BuildProxyOptions } from './index.ts'
 import { createQuietTime } from './quiet-time.ts'
 import { createReportWaits } from './report-waits.ts'
@@ -22,6 +24,8 @@ export async function createBuildProxy(
 ): Promise<BuildProxy> {
   const connections = new Set<ClientConnection>()
   const waits = createReportWaits()
+  const registry = ownRegistry(options.registryHost)
+  const ownersOf = new Map<ScopeId, Owners>()
   const quiet = createQuietTime(
     { isAnybodyQueued: () => deps.scheduler.load().queued > 0 },
     options.exportGraceMs === undefined ? {} : { graceMs: options.exportGraceMs },
@@ -50,7 +54,8 @@ export async function createBuildProxy(
     deps.log.debug({ reason: error.message }, 'a TLS handshake failed')
   })
   function accept(socket: TLSSocket): void {
-    const identity = identityOfCertificate(socket.getPeerCertificate().subjectaltname)
+    const certificate = socket.getPeerCertificate()
+    const identity = identityOfCertificate(certificate.subjectaltname)
     if (identity.type !== 'client') {
       socket.destroy()
       return
@@ -60,12 +65,21 @@ export async function createBuildProxy(
       settings: { initialWindowSize: streamWindowBytes, maxConcurrentStreams: streamsMax },
     })
     session.setLocalWindowSize(connectionWindowBytes)
-    const connection = serveConnection({ ...deps, quiet, waits }, session, socket, {
-      scope: identity.scope,
-      buildId: identity.buildId,
-      registryHost: options.registryHost,
-    })
+    const { scope, buildId } = identity
+    const owners = ownersOf.get(scopeId(scope)) ?? createOwners()
+    ownersOf.set(scopeId(scope), owners)
+    // Without a build, a certificate is whoever holds its key.
+    const owner = owners.enter(
+      buildId === undefined ? `certificate ${certificate.fingerprint256}` : `build ${buildId}`,
+    )
+    const connection = serveConnection(
+      { ...deps, quiet, waits, narrowing: { owner, registry } },
+      session,
+      socket,
+      { scope, buildId, registryHost: options.registryHost },
+    )
     connections.add(connection)
+    session.once('close', () => owner[Symbol.dispose]())
     void connection.finished.then(() => connections.delete(connection))
   }
 

@@ -7,18 +7,36 @@ import type {
   ServerHttp2Stream,
 } from 'node:http2'
 import type { TLSSocket } from 'node:tls'
-import { describeError } from '../../../core/errors.ts'
+import { status as grpcStatus } from '@grpc/grpc-js'
+import { describeError, HearthError } from '../../../core/errors.ts'
 import { type Scope, scopeId } from '../../../core/scope.ts'
 import type { DaemonHandle } from '../daemon/index.ts'
+import {
+  checkContentRead,
+  checkHistoryUpdate,
+  type Narrowing,
+  narrowBridgeCall,
+  narrowControlSolve,
+  requireSession,
+  ruleOf,
+  serveContentRead,
+  serveHistory,
+} from './control-calls/index.ts'
 import type { BuildProxyDeps } from './index.ts'
-import { passThrough, readRequest, sendReply, signalOf } from './pass-through.ts'
-import { buildIdHeader, controlSolve, controlStatus, isBridgeCall } from './paths.ts'
+import { passThrough, readPlainRequest, sendReply, signalOf } from './pass-through.ts'
+import { buildIdHeader, controlSolve, sessionIdHeader } from './paths.ts'
 import { serveProgress } from './progress-stream.ts'
 import type { QuietTime } from './quiet-time.ts'
 import type { ReportWaits } from './report-waits.ts'
 import { serveSolve } from './serve-solve.ts'
-import type { SolveJob } from './solve-job.ts'
-import { connectUpstream, headersOf, metadataOf, replyFor, type Upstream } from './upstream.ts'
+import {
+  connectUpstream,
+  errorReply,
+  headersOf,
+  metadataOf,
+  replyFor,
+  type Upstream,
+} from './upstream.ts'
 
 export interface ClientConnection {
   /** Ends the connection; its builds are cancelled. */
@@ -40,17 +58,18 @@ interface Backend {
 }
 
 export function serveConnection(
-  deps: BuildProxyDeps & { quiet: QuietTime; waits: ReportWaits },
+  deps: BuildProxyDeps & { quiet: QuietTime; waits: ReportWaits; narrowing: Narrowing },
   session: ServerHttp2Session,
   socket: TLSSocket,
   options: ClientConnectionOptions,
 ): ClientConnection {
   const { scope } = options
+  const { narrowing } = deps
+  const { owner } = narrowing
   const buildId = options.buildId ?? `standby-${randomUUID()}`
   const log = deps.log.child({ scope: scopeId(scope), build: buildId })
   const gone = new AbortController()
   const finished = Promise.withResolvers<void>()
-  const jobs = new Map<string, SolveJob>()
   const solves = new Set<Promise<void>>()
   /** Keeps the slot of a client that has come but not yet begun. */
   const presence = deps.scheduler.find(buildId)?.begin('connection')
@@ -96,33 +115,92 @@ export function serveConnection(
     headers: IncomingHttpHeaders,
     rawHeaders: OutgoingHttpHeaders,
   ): Promise<void> {
+    const path = String(headers[':path'])
+    const rule = ruleOf(path)
+    if (rule === undefined) {
+      sendReply(down, errorReply(grpcStatus.UNIMPLEMENTED, `Hearth does not pass ${path} on`))
+      return
+    }
+    if (rule.type === 'refused') {
+      throw new HearthError('forbidden', rule.reason, { hint: rule.remedy })
+    }
     // Nothing of the stream is read before BuildKit is there: flow control makes the client wait.
     const { daemon, upstream } = await backend
-    const path = String(headers[':path'])
-    if (path === controlSolve) {
-      const solveDeps = {
-        ...deps,
-        daemon,
-        upstream,
-        lease: () => deps.scheduler.lease({ buildId, scope }, { signal: gone.signal }),
-        announce: () => deps.waits.announce(buildId),
-        report: (solve: Parameters<typeof deps.report>[1]) =>
-          deps.report({ buildId, scope }, solve),
-        traffic: () => ({ in: socket.bytesRead, out: socket.bytesWritten }),
-        log,
+    const pass = (): void => passThrough(down, rawHeaders, upstream)
+    const call = async (message: Buffer): Promise<void> => {
+      const call = { headers: metadataOf(rawHeaders), signal: signalOf(down) }
+      sendReply(down, await upstream.call(path, message, call))
+    }
+    switch (rule.type) {
+      case 'passed':
+        return pass()
+      case 'solve': {
+        const solveDeps = {
+          ...deps,
+          daemon,
+          upstream,
+          lease: () => deps.scheduler.lease({ buildId, scope }, { signal: gone.signal }),
+          announce: () => deps.waits.announce(buildId),
+          report: (solve: Parameters<typeof deps.report>[1]) =>
+            deps.report({ buildId, scope }, solve),
+          traffic: () => ({ in: socket.bytesRead, out: socket.bytesWritten }),
+          log,
+        }
+        const message = narrowControlSolve(narrowing, await readPlainRequest(down))
+        return serveSolve(solveDeps, down, rawHeaders, message, { ...options, jobs: owner.jobs })
       }
-      return serveSolve(solveDeps, down, rawHeaders, { ...options, jobs })
+      case 'progress':
+        return serveProgress(down, rawHeaders, upstream, {
+          admit: (ref) => requireRef(ref, down),
+          jobOf: (ref) => owner.jobs.get(ref),
+          isOurs: (vertexName) => vertexName.includes(options.registryHost),
+        })
+      case 'session':
+        requireSession(narrowing, requireOne(headers, sessionIdHeader))
+        return pass()
+      case 'history':
+        return serveHistory(owner, down, upstream, {
+          headers: rawHeaders,
+          message: await readPlainRequest(down),
+        })
+      case 'history update': {
+        const message = await readPlainRequest(down)
+        checkHistoryUpdate(owner, message)
+        return call(message)
+      }
+      case 'content info': {
+        const message = await readPlainRequest(down)
+        checkContentRead(owner, message)
+        return call(message)
+      }
+      case 'content read':
+        return serveContentRead(owner, down, upstream, {
+          headers: rawHeaders,
+          message: await readPlainRequest(down),
+        })
+      case 'bridge': {
+        const ref = requireOne(headers, buildIdHeader)
+        const message = narrowBridgeCall(narrowing, path, await readPlainRequest(down))
+        await requireRef(ref, down)
+        const job = owner.jobs.get(ref)
+        // Internal solves have no job.
+        if (job === undefined) return call(message)
+        sendReply(down, await job.bridge(path, message, metadataOf(rawHeaders), signalOf(down)))
+        return
+      }
+      case 'bridge stream': {
+        const ref = requireOne(headers, buildIdHeader)
+        await requireRef(ref, down)
+        const upstreamRef = owner.jobs.get(ref)?.upstreamRef ?? ref
+        return passThrough(down, { ...rawHeaders, [buildIdHeader]: upstreamRef }, upstream)
+      }
     }
-    if (path === controlStatus) {
-      return serveProgress(down, rawHeaders, upstream, {
-        jobOf: (ref) => jobs.get(ref),
-        isOurs: (vertexName) => vertexName.includes(options.registryHost),
-      })
-    }
-    const job = jobs.get(String(headers[buildIdHeader]))
-    if (job === undefined || !isBridgeCall(path)) return passThrough(down, rawHeaders, upstream)
-    const { message } = await readRequest(down)
-    sendReply(down, await job.bridge(path, message, metadataOf(rawHeaders), signalOf(down)))
+  }
+
+  /** @throws HearthError `not-found` when the owner has no such solve and none comes. */
+  async function requireRef(ref: string, down: ServerHttp2Stream): Promise<void> {
+    if (await owner.awaitRef(ref, { signal: signalOf(down) })) return
+    throw new HearthError('not-found', 'this build has no such solve')
   }
 
   return {
@@ -132,4 +210,12 @@ export function serveConnection(
     },
     finished: finished.promise,
   }
+}
+
+/** @throws HearthError `invalid-input` when the metadata does not stand there exactly once. */
+function requireOne(headers: IncomingHttpHeaders, name: string): string {
+  const value = headers[name]
+  // Node joins what stands twice; no id has a comma.
+  if (typeof value === 'string' && value !== '' && !value.includes(',')) return value
+  throw new HearthError('invalid-input', `the call needs one ${name}`)
 }

@@ -90,6 +90,18 @@ export async function readRequest(down: ServerHttp2Stream): Promise<Frame> {
   return found
 }
 
+/**
+ * The same for a request that has to be understood before BuildKit sees it.
+ * @throws HearthError as `readRequest`, and `invalid-input` when it is compressed.
+ */
+export async function readPlainRequest(down: ServerHttp2Stream): Promise<Buffer> {
+  const { message, compressed } = await readRequest(down)
+  if (!compressed) return message
+  throw new HearthError('invalid-input', 'compressed gRPC requests are not taken', {
+    hint: 'no BuildKit client compresses them by itself',
+  })
+}
+
 function notOneMessage(): HearthError {
   return new HearthError('invalid-input', 'a unary call carries exactly one message')
 }

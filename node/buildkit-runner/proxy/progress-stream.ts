@@ -14,12 +14,15 @@ export async function serveProgress(
   headers: OutgoingHttpHeaders,
   upstream: Upstream,
   options: {
+    /** Rejects when the client may not watch this solve. */
+    admit: (ref: string) => Promise<void>
     jobOf: (ref: string) => SolveJob | undefined
     isOurs: (vertexName: string) => boolean
   },
 ): Promise<void> {
   const { message } = await readRequest(down)
   const { ref } = StatusRequest.decode(message)
+  await options.admit(ref)
   if (isOver(down)) return
   const filter = createProgressFilter(options.isOurs)
   let trailers: OutgoingHttpHeaders = {}

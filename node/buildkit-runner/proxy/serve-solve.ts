@@ -10,7 +10,7 @@ import type { DaemonHandle } from '../daemon/index.ts'
 import type { Records } from '../records/index.ts'
 import type { Registry } from '../registry/index.ts'
 import { openCacheAccess } from './cache-access.ts'
-import { readRequest, sendReply, signalOf } from './pass-through.ts'
+import { sendReply, signalOf } from './pass-through.ts'
 import { controlSolve } from './paths.ts'
 import type { QuietTime } from './quiet-time.ts'
 import type { ReportAhead } from './report-waits.ts'
@@ -46,20 +46,24 @@ export interface ServeSolveOptions {
   jobs: Map<string, SolveJob>
 }
 
-/** Resolves when the solve has left nothing to do, which may be long after the client has gone. */
+/**
+ * Resolves when the solve has left nothing to do, which may be long after the client has gone.
+ * @param message the client's request, narrowed. Until the first wait of this function the job is known.
+ */
 export async function serveSolve(
   deps: ServeSolveDeps,
   down: ServerHttp2Stream,
   headers: OutgoingHttpHeaders,
+  message: Buffer,
   options: ServeSolveOptions,
 ): Promise<void> {
   const { daemon, upstream } = deps
-  const { message, compressed } = await readRequest(down)
   const signal = signalOf(down)
   const metadata = metadataOf(headers)
-  const request = compressed ? undefined : SolveRequest.decode(message)
-  // What cannot be read is not edited, and BuildKit's internal solves are nobody's build.
-  if (request === undefined || request.internal) {
+  const request = SolveRequest.decode(message)
+  // A client's internal solves (buildx asks about sources by them) are nobody's build, but may run steps.
+  if (request.internal) {
+    using _slot = (await deps.lease()).begin('solve')
     sendReply(down, await upstream.call(controlSolve, message, { headers: metadata, signal }))
     return
   }

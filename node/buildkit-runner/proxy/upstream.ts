@@ -163,8 +163,8 @@ export function headersOf(raw: readonly string[]): OutgoingHttpHeaders {
   return headers
 }
 
-/** A reply of our own, for when BuildKit cannot answer. */
-function errorReply(code: number, message: string): Reply {
+/** A reply of our own, for when BuildKit cannot answer or is not to be asked. */
+export function errorReply(code: number, message: string): Reply {
   return {
     status: code,
     statusMessage: message,
