@@ -35,6 +35,14 @@ export interface DaemonHandle extends Disposable {
   readonly platforms: readonly string[]
   /** Aborted with a HearthError when this daemon's process has ended. */
   readonly ended: AbortSignal
+  /** What `ended` was aborted for; undefined before. */
+  readonly endedBy: DaemonEnd | undefined
+  /** The control group, as a path below the mount points of all trees, that every step runs under. */
+  readonly controlGroup: string
+  /** A folder on the disk that BuildKit's state is on. */
+  readonly stateFolder: string
 }
+
+export type DaemonEnd = 'died' | 'hung' | 'stopped'
 
 export { createDaemonPool, type DaemonPoolOptions } from './daemon-pool.ts'

@@ -5,6 +5,7 @@ import { type Scope, scopeId } from '../../../core/scope.ts'
 import { connectControl, type DaemonFacts } from './control-client.ts'
 import type { DaemonProcess } from './daemon-process.ts'
 import { type HangLimits, type HangVerdict, watchForHang } from './hang-watch.ts'
+import type { DaemonEnd } from './index.ts'
 import { lastMessages, readLogFrom } from './log-file.ts'
 import { type DumpOutcome, dumpStacks } from './stack-dump.ts'
 
@@ -12,6 +13,8 @@ export interface RunningDaemon extends DaemonFacts {
   readonly socket: string
   /** Aborted with a HearthError that names the cause, when the process has ended. */
   readonly ended: AbortSignal
+  readonly endedBy: DaemonEnd | undefined
+  readonly controlGroup: string
   /** Resolves when what the process left on the machine is gone, too. Never rejects. */
   readonly gone: Promise<void>
   /** Ends the process; resolves with `gone`. */
@@ -32,6 +35,7 @@ export function watchDaemon(
     process: DaemonProcess
     facts: DaemonFacts
     socket: string
+    controlGroup: string
     logFile: string
     /** Where in the log file this process began. */
     logStart: number
@@ -47,6 +51,7 @@ export function watchDaemon(
   /** Nobody needs to know any more whether it hangs. */
   const over = new AbortController()
   let stopping = false
+  let endedBy: DaemonEnd | undefined
   let replacing: Promise<HearthError> | undefined
 
   /** Once it is known to hang, there is no way back: what it was asked for in vain is lost anyway. */
@@ -78,8 +83,10 @@ export function watchDaemon(
     if (replacing !== undefined) {
       const error = await replacing
       log.error({ scope, error }, 'BuildKit hung and was killed')
+      endedBy = 'hung'
       ended.abort(error)
     } else if (stopping) {
+      endedBy = 'stopped'
       ended.abort(new HearthError('unavailable', `BuildKit of ${scope} was stopped`))
       log.info({ scope, cause }, 'BuildKit stopped')
     } else {
@@ -90,6 +97,7 @@ export function watchDaemon(
         `the next build starts a new one; its log is ${daemon.logFile}`,
       )
       log.error({ scope, error }, 'BuildKit has ended')
+      endedBy = 'died'
       ended.abort(error)
     }
     try {
@@ -105,6 +113,10 @@ export function watchDaemon(
     ...daemon.facts,
     socket: daemon.socket,
     ended: ended.signal,
+    get endedBy() {
+      return endedBy
+    },
+    controlGroup: daemon.controlGroup,
     gone,
     async stop() {
       stopping = true

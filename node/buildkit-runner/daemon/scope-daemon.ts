@@ -153,6 +153,11 @@ export function createScopeDaemon(
       version: daemon.version,
       platforms: daemon.platforms,
       ended: daemon.ended,
+      get endedBy() {
+        return daemon.endedBy
+      },
+      controlGroup: daemon.controlGroup,
+      stateFolder: place.root,
       [Symbol.dispose]() {
         if (!open) return
         open = false

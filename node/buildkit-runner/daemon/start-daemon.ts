@@ -86,7 +86,11 @@ async function tryStart(
     const cleanUp = (): Promise<void> => claims.releaseNetwork(scope)
     const program = deps.programs.buildkitd
     const seen = { scope, process, program, facts, socket, logFile: place.log, logStart }
-    const daemon = watchDaemon({ log, cleanUp }, { ...seen, stopLimitMs, hang: options.hang })
+    const controlGroup = controlGroupOf(network.bridge)
+    const daemon = watchDaemon(
+      { log, cleanUp },
+      { ...seen, controlGroup, stopLimitMs, hang: options.hang },
+    )
     return { type: 'started', daemon }
   } catch (thrown) {
     await process?.stop(stopLimitMs)
