@@ -41,9 +41,6 @@ export interface RunningNode extends AsyncDisposable {
 /** The name that daemons know the loopback registry by; it means 127.0.0.1 to them alone. */
 const registryName = 'hearth.cache'
 
-/** BuildKit's own state per scope; beyond it, what was used longest ago is pruned when the daemon is idle. */
-const buildkitBytesMax = 40 * gib
-
 /** For projects that the coordinator sets no policy for. */
 const defaultPolicy: EvictionPolicy = { bytesMax: 50 * gib, daysMax: 30 }
 
@@ -80,7 +77,6 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
       {
         folder: inside('buildkit'),
         registry: { host: registryName, port: registry.port },
-        stateBytesMax: buildkitBytesMax,
       },
     ),
   )

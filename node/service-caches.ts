@@ -37,6 +37,8 @@ export async function freeBytes(folder: string): Promise<number> {
   return bavail * bsize
 }
 
+const walkMs = 5 * 60_000
+
 async function measureScope(
   deps: CachesDeps,
   usage: ReturnType<CacheStore['usage']>,
@@ -48,7 +50,8 @@ async function measureScope(
     blobs: held?.blobs ?? 0,
     bytes: held?.bytes ?? 0,
     fragments: deps.records.count(scope),
-    buildkitBytes: await deps.daemons.stateBytes(scope),
+    buildkitBytes: (await deps.daemons.measure(scope, { signal: AbortSignal.timeout(walkMs) }))
+      .bytes,
     lastUsedAt: held === undefined ? undefined : new Date(held.lastUsedAtMs),
     sharedBytes: 0,
   }

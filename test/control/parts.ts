@@ -152,7 +152,15 @@ function twinOfDaemons(scopes: Scope[]): DaemonPool & { resetScopes: Scope[] } {
     resetScopes,
     acquire: () => Promise.reject(new Error('no BuildKit runs here')),
     contentFile: () => undefined,
-    stateBytes: async (scope) => (known.some((each) => isSame(each, scope)) ? 1_000 : 0),
+    measure: async (scope) => ({
+      bytes: known.some((each) => isSame(each, scope)) ? 1_000 : 0,
+      bytesSetAside: 0,
+      content: [],
+    }),
+    isInUse: () => false,
+    lastUsedAtMs: async () => 0,
+    prune: async () => ({ type: 'kept', reason: 'within its limit' }),
+    async removeSetAside() {},
     async reset(scope) {
       const index = known.findIndex((each) => isSame(each, scope))
       if (index < 0) return { bytesFreed: 0 }

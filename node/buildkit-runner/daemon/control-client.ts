@@ -33,6 +33,8 @@ export interface Control extends Disposable {
    * rejects with `cancelled`, the daemon has let go of everything it held meanwhile.
    */
   prune(options: { bytesMax: number; signal: AbortSignal }): Promise<void>
+  /** Removes what was not used for so long. Rejects like `prune`. */
+  pruneUnused(options: { unusedMsMax: number; signal: AbortSignal }): Promise<void>
 }
 
 export function connectControl(socket: string): Control {
@@ -81,18 +83,12 @@ export function connectControl(socket: string): Control {
       }
     },
 
-    async prune({ bytesMax, signal }) {
-      try {
-        // 0 would mean "no limit", and prune everything at once.
-        await drain(client.prune({ ...pruneNothing, maxUsedSpace: Math.max(1, bytesMax) }), signal)
-      } catch (error) {
-        if (!signal.aborted) throw fromServiceError(error, 'prune BuildKit state')
-        // A cancelled call returns here before it has ended there. Calls exclude one another there
-        // (cache/manager.go: muPrune), so one that matches nothing ends after it.
-        await drain(client.prune({ ...pruneNothing, filter: ['id==none'] }))
-        throw new HearthError('cancelled', 'pruning gave way to a build')
-      }
-    },
+    // 0 would mean "no limit", and prune everything at once.
+    prune: ({ bytesMax, signal }) =>
+      pruneBy(client, { maxUsedSpace: Math.max(1, Math.floor(bytesMax)) }, signal),
+
+    pruneUnused: ({ unusedMsMax, signal }) =>
+      pruneBy(client, { keepDuration: Math.max(1, Math.floor(unusedMsMax * 1e6)) }, signal),
 
     [Symbol.dispose]: () => client.close(),
   }
@@ -110,6 +106,22 @@ const pruneNothing: PruneRequest = {
   reservedSpace: 0,
   maxUsedSpace: 0,
   minFreeSpace: 0,
+}
+
+async function pruneBy(
+  client: ControlClient,
+  limit: Partial<PruneRequest>,
+  signal: AbortSignal,
+): Promise<void> {
+  try {
+    await drain(client.prune({ ...pruneNothing, ...limit }), signal)
+  } catch (error) {
+    if (!signal.aborted) throw fromServiceError(error, 'prune BuildKit state')
+    // A cancelled call returns here before it has ended there. Calls exclude one another there
+    // (cache/manager.go: muPrune), so one that matches nothing ends after it.
+    await drain(client.prune({ ...pruneNothing, filter: ['id==none'] }))
+    throw new HearthError('cancelled', 'pruning gave way to a build')
+  }
 }
 
 function waitReady(client: ControlClient, deadline: Date, signal: AbortSignal): Promise<void> {

@@ -6,6 +6,7 @@ import path from 'node:path'
 import ava from 'ava'
 import { digestOf } from '../../../core/digest.ts'
 import { HearthError } from '../../../core/errors.ts'
+import type { PruneOutcome } from './index.ts'
 import {
   build,
   buildkitdOf,
@@ -169,10 +170,10 @@ test('who gives up waiting is told at once, and the daemon serves the others', a
 })
 
 test('a reset deletes the state, but not under a build', async (t) => {
-  const { pool, folder } = await openPool(t, { maxAgeMs: 0 })
+  const { pool, folder } = await openPool(t)
   const handle = await pool.acquire(mainScope, { signal: soon() })
   await build(t, handle, 'FROM scratch\nCOPY busybox /')
-  const bytes = await pool.stateBytes(mainScope)
+  const { bytes } = await pool.measure(mainScope, { signal: soon() })
   t.true(bytes > (await stat('/bin/busybox')).size)
   t.truthy(pool.contentFile(mainScope, digestOf('x')))
   const refused = await t.throwsAsync(pool.reset(mainScope))
@@ -182,7 +183,7 @@ test('a reset deletes the state, but not under a build', async (t) => {
   t.true(bytesFreed > (await stat('/bin/busybox')).size)
   t.deepEqual(await readdir(path.join(folder, 'app')), [])
   t.deepEqual(pool.scopes(), [])
-  t.is(await pool.stateBytes(mainScope), 0)
+  t.is((await pool.measure(mainScope, { signal: soon() })).bytes, 0)
   t.is(pool.contentFile(mainScope, digestOf('x')), undefined)
   using again = await pool.acquire(mainScope, { signal: soon() })
   t.false(again.ended.aborted)
@@ -264,12 +265,16 @@ test('a daemon inherits nothing secret', async (t) => {
   t.false(environment.includes('not for steps'))
 })
 
-test('an idle daemon shrinks a state beyond its limit, and gives way to a build', async (t) => {
+test('the state of an idle daemon is shrunk when that is asked for, and gives way to a build', async (t) => {
+  const bytesMax = 12 * 1024 ** 2
+  const outcomes: PruneOutcome[] = []
   const { pool } = await openPool(t, {
-    stateBytesMax: 12 * 1024 ** 2,
-    pruneIdleMs: 50,
-    maxAgeMs: 0,
+    restMs: 50,
+    onIdle(scope) {
+      void pool.prune(scope, { bytesMax, measure }).then((outcome) => outcomes.push(outcome))
+    },
   })
+  const measure = async () => (await pool.measure(mainScope, { signal: soon() })).bytes
   const bigBuild = (name: string): string => `FROM scratch
 COPY busybox /bin/
 RUN ["/bin/busybox", "dd", "if=/dev/urandom", "of=/${name}", "bs=1M", "count=10"]`
@@ -277,11 +282,35 @@ RUN ["/bin/busybox", "dd", "if=/dev/urandom", "of=/${name}", "bs=1M", "count=10"
     using handle = await pool.acquire(mainScope, { signal: soon() })
     await build(t, handle, bigBuild('one'))
     await build(t, handle, bigBuild('two'))
-    t.true((await pool.stateBytes(mainScope)) > 20 * 1024 ** 2)
+    t.true((await measure()) > 20 * 1024 ** 2)
+    t.deepEqual(await pool.prune(mainScope, { bytesMax, measure }), {
+      type: 'kept',
+      reason: 'in use',
+    })
   }
   for (let times = 0; times < 5; times++) {
     using handle = await pool.acquire(mainScope, { signal: soon() })
     t.regex(await build(t, handle, 'FROM scratch\nCOPY busybox /'), /DONE/)
   }
-  await until('the state is small', async () => (await pool.stateBytes(mainScope)) < 12 * 1024 ** 2)
+  await until('the state is small', () => outcomes.some(({ type }) => type === 'pruned'))
+  t.true((await measure()) < bytesMax)
+})
+
+test('a prune that insists lets a build wait for its end', async (t) => {
+  const { pool } = await openPool(t)
+  {
+    using handle = await pool.acquire(mainScope, { signal: soon() })
+    await build(t, handle, 'FROM scratch\nCOPY busybox /')
+  }
+  t.true(Date.now() - (await pool.lastUsedAtMs(mainScope)) < 60_000)
+  const measure = async () => (await pool.measure(mainScope, { signal: soon() })).bytes
+  let ended = false
+  const pruning = pool.prune(mainScope, { bytesMax: 1, measure, insist: true }).then((outcome) => {
+    ended = true
+    return outcome
+  })
+  using handle = await pool.acquire(mainScope, { signal: soon() })
+  t.true(ended)
+  t.is((await pruning).type, 'pruned')
+  t.false(handle.ended.aborted)
 })

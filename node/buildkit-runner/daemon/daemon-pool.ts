@@ -9,8 +9,16 @@ import type { DaemonPool } from './index.ts'
 import { claimMachine } from './machine-claims.ts'
 import { type DaemonPrograms, findDaemonPrograms } from './programs.ts'
 import { createScopeDaemon, type ScopeDaemon } from './scope-daemon.ts'
-import { contentFileIn, listScopes, measureState, scopeFolder } from './scope-folder.ts'
+import {
+  contentFileIn,
+  finishDeletions,
+  listScopes,
+  readLastUse,
+  removeSetAside,
+  scopeFolder,
+} from './scope-folder.ts'
 import { startDaemon } from './start-daemon.ts'
+import { measureState } from './state-usage.ts'
 
 export interface DaemonPoolOptions {
   /** BuildKit's state goes to `<folder>/<project>/<line>/`. Nobody else may use the folder. */
@@ -23,12 +31,10 @@ export interface DaemonPoolOptions {
   startLimitMs?: number
   /** A daemon that is told to stop is killed after this long. Default 5 s. */
   stopLimitMs?: number
-  /** Limit of BuildKit's state of each scope, kept whenever its daemon is idle. Default: none. */
-  stateBytesMax?: number
-  /** How long a daemon must be idle before its state is looked at. Default 30 s. */
-  pruneIdleMs?: number
-  /** How old an answer of `stateBytes` may be. Default 60 s. */
-  maxAgeMs?: number
+  /** Called when nobody has used a scope's daemon for `restMs`: a time to look at its state. */
+  onIdle?: (scope: Scope) => void
+  /** Default 5 s. */
+  restMs?: number
   /** A daemon's log is begun anew beyond this size, keeping the one before. Default 10 MiB. */
   logBytesMax?: number
   /** When a daemon that does not answer is taken to hang, and replaced. Default: see hang-watch.ts. */
@@ -76,15 +82,22 @@ export async function createDaemonPool(
   }
   const scopeOptions = {
     idleStopMs: options.idleStopMs ?? 10 * 60_000,
-    pruneIdleMs: options.pruneIdleMs ?? 30_000,
-    stateBytesMax: options.stateBytesMax,
+    restMs: options.restMs ?? 5_000,
     logBytesMax: startOptions.logBytesMax,
   }
-  const maxAgeMs = options.maxAgeMs ?? 60_000
-
   const daemons = new Map<ScopeId, ScopeDaemon>()
-  const measured = new Map<ScopeId, { atMs: number; bytes: Promise<number> }>()
   let closed = false
+  const deletions = finishDeletions(folder).catch((error) => {
+    log.warn({ error }, 'could not finish deleting BuildKit state')
+  })
+
+  let walk: Promise<unknown> = Promise.resolve()
+  /** One walk at a time: they take a disk's time, and nobody waits for them. */
+  function inTurn<Result>(work: () => Promise<Result>): Promise<Result> {
+    const result = walk.then(work, work)
+    walk = result.catch(() => {})
+    return result
+  }
 
   function daemonOf(scope: Scope): ScopeDaemon {
     if (closed) throw new HearthError('unavailable', 'this node is stopping')
@@ -105,6 +118,7 @@ export async function createDaemonPool(
           known.set(key, scope)
           return daemon
         },
+        onIdle: () => options.onIdle?.(scope),
       },
       scopeOptions,
     )
@@ -123,22 +137,20 @@ export async function createDaemonPool(
         : undefined
     },
 
-    stateBytes(scope) {
-      const key = scopeId(scope)
-      const last = measured.get(key)
-      const now = performance.now()
-      if (last !== undefined && now - last.atMs < maxAgeMs) return last.bytes
-      const bytes = measureState(scopeFolder(folder, scope))
-      measured.set(key, { atMs: now, bytes })
-      // A failed look is no answer to keep.
-      bytes.catch(() => measured.delete(key))
-      return bytes
-    },
+    measure: (scope, { signal }) =>
+      inTurn(() => measureState(scopeFolder(folder, scope), { signal })),
+
+    isInUse: (scope) => daemons.get(scopeId(scope))?.inUse ?? false,
+
+    lastUsedAtMs: async (scope) => (await readLastUse(scopeFolder(folder, scope))) ?? 0,
+
+    prune: async (scope, request) => daemonOf(scope).prune(request),
+
+    removeSetAside: (scope, beforeMs) => removeSetAside(scopeFolder(folder, scope), beforeMs),
 
     async reset(scope) {
       const result = await daemonOf(scope).reset()
       known.delete(scopeId(scope))
-      measured.delete(scopeId(scope))
       return result
     },
 
@@ -147,6 +159,7 @@ export async function createDaemonPool(
     async [Symbol.asyncDispose]() {
       closed = true
       await Promise.all([...daemons.values()].map((daemon) => daemon[Symbol.asyncDispose]()))
+      await Promise.all([deletions, walk])
       await claims[Symbol.asyncDispose]()
     },
   }

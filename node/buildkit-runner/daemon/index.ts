@@ -5,6 +5,8 @@
  */
 import type { Digest } from '../../../core/digest.ts'
 import type { Scope } from '../../../core/scope.ts'
+import type { PruneOutcome, PruneRequest } from './prune.ts'
+import type { StateUsage } from './state-usage.ts'
 
 export interface DaemonPool extends AsyncDisposable {
   /**
@@ -17,8 +19,24 @@ export interface DaemonPool extends AsyncDisposable {
   /** See RegistryDeps.contentFile. */
   contentFile(scope: Scope, digest: Digest): string | undefined
 
-  /** Bytes of BuildKit's state by scope: measured by walking, at most once per `maxAgeMs`. */
-  stateBytes(scope: Scope): Promise<number>
+  /** Walks BuildKit's state of a scope, in another process: a second for 100,000 files, one scope at a time. */
+  measure(scope: Scope, options: { signal: AbortSignal }): Promise<StateUsage>
+
+  /** True while somebody has a handle or waits for one. */
+  isInUse(scope: Scope): boolean
+
+  /** When a build last used the state, in ms since 1970; 0 when that is not known. */
+  lastUsedAtMs(scope: Scope): Promise<number>
+
+  /**
+   * Shrinks BuildKit's state of a scope that nobody uses, least recently used first. Starts its daemon if
+   * it does not run. Never while builds run: prune.ts says why.
+   * @throws HearthError when the daemon does not start or does not prune.
+   */
+  prune(scope: Scope, request: PruneRequest): Promise<PruneOutcome>
+
+  /** Deletes states that BuildKit could not open and that were set aside before this moment. */
+  removeSetAside(scope: Scope, beforeMs: number): Promise<void>
 
   /** Stops the daemon of a scope and deletes BuildKit's state. Refused (`unavailable`) while a handle is open. */
   reset(scope: Scope): Promise<{ bytesFreed: number }>

@@ -8,7 +8,8 @@
  *     └───────process ends (handles are told)─┘
  *
  * Starting, stopping and resetting happen one after another. Whoever waits for a daemon or holds a handle
- * is a user; a daemon with a user is never pruned, stopped or reset.
+ * is a user; a daemon with a user is never pruned, stopped or reset. Pruning gives way to a user that comes,
+ * unless whoever asked for it insists.
  */
 import { HearthError } from '../../../core/errors.ts'
 import type { Logger } from '../../../core/log.ts'
@@ -16,21 +17,24 @@ import { type Scope, scopeId } from '../../../core/scope.ts'
 import { connectControl } from './control-client.ts'
 import type { DaemonHandle } from './index.ts'
 import { rotateLog } from './log-file.ts'
-import { pruneState } from './prune.ts'
+import { type PruneOutcome, type PruneRequest, pruneState } from './prune.ts'
 import type { RunningDaemon } from './running-daemon.ts'
-import { deleteState, measureFolders, measureState, type ScopeFolder } from './scope-folder.ts'
+import { deleteState, noteUse, type ScopeFolder } from './scope-folder.ts'
+import { measureState } from './state-usage.ts'
 
 export interface ScopeDaemon extends AsyncDisposable {
   acquire(options: { signal: AbortSignal }): Promise<DaemonHandle>
+  readonly inUse: boolean
+  /** See DaemonPool.prune. */
+  prune(request: PruneRequest): Promise<PruneOutcome>
   /** @throws HearthError `unavailable` while it has users. */
   reset(): Promise<{ bytesFreed: number }>
 }
 
 export interface ScopeDaemonOptions {
   idleStopMs: number
-  pruneIdleMs: number
-  /** Undefined: no limit. */
-  stateBytesMax: number | undefined
+  /** How long after the last handle `onIdle` is called. */
+  restMs: number
   logBytesMax: number
 }
 
@@ -39,6 +43,8 @@ export function createScopeDaemon(
     scope: Scope
     place: ScopeFolder
     start: (options: { signal: AbortSignal }) => Promise<RunningDaemon>
+    /** Called when nobody has used the daemon for a moment: a time to look at its state. */
+    onIdle: () => void
     log: Logger
   },
   options: ScopeDaemonOptions,
@@ -47,7 +53,7 @@ export function createScopeDaemon(
   const closing = new AbortController()
   let running: RunningDaemon | undefined
   let starting: Promise<RunningDaemon> | undefined
-  let pruning: { abort: AbortController; done: Promise<void> } | undefined
+  let pruning: { abort: AbortController; insists: boolean; done: Promise<unknown> } | undefined
   let users = 0
   let idleTimers: NodeJS.Timeout[] = []
 
@@ -61,6 +67,10 @@ export function createScopeDaemon(
 
   async function ensureRunning(): Promise<RunningDaemon> {
     await pruning?.done
+    return startIfNeeded()
+  }
+
+  async function startIfNeeded(): Promise<RunningDaemon> {
     if (running !== undefined && !running.ended.aborted) return running
     // All who wait at the same time share one start, and its failure.
     starting ??= inTurn(async () => {
@@ -87,12 +97,14 @@ export function createScopeDaemon(
   function enter(): void {
     users++
     clearIdleTimers()
-    pruning?.abort.abort()
+    if (pruning?.insists === false) pruning.abort.abort()
   }
 
   function leave(): void {
     users--
-    if (users === 0) beIdle()
+    if (users > 0) return
+    void noteUse(place)
+    beIdle()
   }
 
   function clearIdleTimers(): void {
@@ -106,10 +118,7 @@ export function createScopeDaemon(
     rotateLog(place.log, options.logBytesMax).catch((error) => {
       log.warn({ error, scope: scopeId(scope) }, 'could not shorten the log of BuildKit')
     })
-    idleTimers = [
-      setTimeout(prune, Math.min(options.pruneIdleMs, options.idleStopMs)),
-      setTimeout(stopIdle, options.idleStopMs),
-    ]
+    idleTimers = [setTimeout(deps.onIdle, options.restMs), setTimeout(stopIdle, options.idleStopMs)]
   }
 
   function stopIdle(): void {
@@ -119,30 +128,32 @@ export function createScopeDaemon(
     }).catch((error) => log.error({ error, scope: scopeId(scope) }, 'could not stop BuildKit'))
   }
 
-  function prune(): void {
-    const bytesMax = options.stateBytesMax
-    const daemon = running
-    if (bytesMax === undefined || daemon === undefined || daemon.ended.aborted) return
+  async function prune(request: PruneRequest): Promise<PruneOutcome> {
+    await pruning?.done
+    if (closing.signal.aborted) throw poolClosed()
+    if (users > 0) return { type: 'kept', reason: 'in use' }
     const abort = new AbortController()
-    const done = shrink(daemon, bytesMax, abort.signal).finally(() => {
-      pruning = undefined
-    })
-    pruning = { abort, done }
+    const work = shrink(request, abort.signal)
+    const done = work
+      .catch(() => {}) // Whoever asked sees it.
+      .finally(() => {
+        pruning = undefined
+      })
+    pruning = { abort, insists: request.insist === true, done }
+    return work
   }
 
-  async function shrink(
-    daemon: RunningDaemon,
-    bytesMax: number,
-    signal: AbortSignal,
-  ): Promise<void> {
-    try {
-      using control = connectControl(daemon.socket)
-      const measure = (): Promise<number> => measureFolders([place.root], { signal })
-      const outcome = await pruneState({ control, measure }, { bytesMax, signal })
-      log.info({ scope: scopeId(scope), bytesMax, outcome }, 'looked at the size of BuildKit state')
-    } catch (error) {
-      log.warn({ error, scope: scopeId(scope) }, 'could not prune BuildKit state')
-    }
+  async function shrink(request: PruneRequest, signal: AbortSignal): Promise<PruneOutcome> {
+    const daemon = await startIfNeeded()
+    // Whoever came meanwhile may have a handle already.
+    if (signal.aborted) return { type: 'kept', reason: 'gave way to a build' }
+    using control = connectControl(daemon.socket)
+    const outcome = await pruneState({ control }, request, { signal })
+    log.info(
+      { scope: scopeId(scope), bytesMax: request.bytesMax, outcome },
+      'looked at the size of BuildKit state',
+    )
+    return outcome
   }
 
   function openHandle(daemon: RunningDaemon): DaemonHandle {
@@ -178,6 +189,12 @@ export function createScopeDaemon(
       }
     },
 
+    get inUse() {
+      return users > 0
+    },
+
+    prune,
+
     async reset() {
       const refuse = (): void => {
         if (users === 0) return
@@ -190,9 +207,9 @@ export function createScopeDaemon(
         await pruning?.done
         refuse()
         await stopRunning()
-        const bytesFreed = await measureState(place)
+        const { bytes, bytesSetAside } = await measureState(place)
         await deleteState(place)
-        return { bytesFreed }
+        return { bytesFreed: bytes + bytesSetAside }
       })
     },
 

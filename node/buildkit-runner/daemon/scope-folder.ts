@@ -6,13 +6,13 @@
  *   <folder>/<project>/<line>/temporary       mount points of running steps, emptied before each start
  *   <folder>/<project>/<line>/addresses       which step has which address, likewise
  *   <folder>/<project>/<line>/buildkitd.log
+ *   <folder>/<project>/<line>/used            its time says when a build last used the state
  */
-import { mkdir, readdir, rename, rm } from 'node:fs/promises'
+import { mkdir, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { type Digest, digestHex } from '../../../core/digest.ts'
-import { HearthError, hasErrno } from '../../../core/errors.ts'
+import { hasErrno } from '../../../core/errors.ts'
 import { makeScope, type Scope } from '../../../core/scope.ts'
-import { runCommand } from './system-command.ts'
 
 export interface ScopeFolder {
   readonly folder: string
@@ -20,6 +20,7 @@ export interface ScopeFolder {
   readonly temporary: string
   readonly addresses: string
   readonly log: string
+  readonly used: string
 }
 
 export function scopeFolder(base: string, scope: Scope): ScopeFolder {
@@ -30,12 +31,46 @@ export function scopeFolder(base: string, scope: Scope): ScopeFolder {
     temporary: path.join(folder, 'temporary'),
     addresses: path.join(folder, 'addresses'),
     log: path.join(folder, 'buildkitd.log'),
+    used: path.join(folder, 'used'),
   }
 }
 
 /** Where BuildKit keeps a blob: its content store is containerd's local one (plugins/content/local). */
 export function contentFileIn(place: ScopeFolder, digest: Digest): string {
-  return path.join(place.root, 'runc-overlayfs', 'content', 'blobs', 'sha256', digestHex(digest))
+  return path.join(contentFolder(place), digestHex(digest))
+}
+
+export function contentFolder(place: ScopeFolder): string {
+  return path.join(place.root, 'runc-overlayfs', 'content', 'blobs', 'sha256')
+}
+
+/** Ms since 1970; undefined when nothing says it. */
+export async function readLastUse(place: ScopeFolder): Promise<number | undefined> {
+  const found = await stat(place.used).catch(ignoreMissing)
+  return found?.mtimeMs
+}
+
+/** Does without when the disk is full: then the state only looks older than it is. */
+export async function noteUse(place: ScopeFolder): Promise<void> {
+  const now = new Date()
+  try {
+    await utimes(place.used, now, now)
+  } catch {
+    await writeFile(place.used, '', { mode: 0o600 }).catch(() => {})
+  }
+}
+
+/** Removes what a killed Hearth had begun to delete, in all scopes below the folder. */
+export async function finishDeletions(base: string): Promise<void> {
+  for (const project of await folderNames(base)) {
+    for (const line of await folderNames(path.join(base, project))) {
+      const folder = path.join(base, project, line)
+      const names = await folderNames(folder)
+      for (const name of names.filter((each) => each.startsWith('deleting-'))) {
+        await removeTree(path.join(folder, name))
+      }
+    }
+  }
 }
 
 /** The scopes that have a BuildKit state below the folder. */
@@ -70,30 +105,15 @@ export async function prepareScopeFolder(place: ScopeFolder): Promise<void> {
   }
 }
 
-/** Bytes on disk of all state, also that set aside. 0 when there is none. */
-export async function measureState(place: ScopeFolder): Promise<number> {
-  const states = (await folderNames(place.folder)).filter((name) => name.startsWith('root'))
-  return measureFolders(states.map((name) => path.join(place.folder, name)))
-}
-
-/** Bytes on disk, files with several names counted once. */
-export async function measureFolders(
-  folders: readonly string[],
-  options: { signal?: AbortSignal } = {},
-): Promise<number> {
-  if (folders.length === 0) return 0
-  // In a process of its own: a state has hundreds of thousands of files.
-  const result = await runCommand(
-    'du',
-    ['--summarize', '--total', '--one-file-system', '--block-size=1', '--', ...folders],
-    { limitMs: 10 * 60_000, ...options },
-  )
-  // Files that vanish under its eyes make du exit with 1, its total is good all the same.
-  const total = result.stdout.match(/^(\d+)\ttotal$/m)?.[1]
-  if (total === undefined) {
-    throw new HearthError('environment', `cannot measure ${folders.join()}: ${result.stderr}`)
+/** Removes states that BuildKit could not open and that were set aside before this moment. */
+export async function removeSetAside(place: ScopeFolder, beforeMs: number): Promise<void> {
+  for (const name of await folderNames(place.folder)) {
+    if (!name.startsWith(asidePrefix)) continue
+    const aside = path.join(place.folder, name)
+    const found = await stat(aside).catch(ignoreMissing)
+    // Renaming changes the time of the name, not of the content (rename(2): ctime).
+    if (found !== undefined && found.ctimeMs < beforeMs) await removeTree(aside)
   }
-  return Number(total)
 }
 
 /** Deletes all state of a stopped daemon. Killed half-way, the rest goes before the next start. */
@@ -107,14 +127,16 @@ export async function deleteState(place: ScopeFolder): Promise<void> {
   await removeTree(place.folder)
 }
 
+/** What `setStateAside` names begin with. */
+export const asidePrefix = 'root.corrupt-'
+
 /** Moves a state that BuildKit cannot open out of the way, for whoever wants to look at it. */
 export async function setStateAside(place: ScopeFolder): Promise<string> {
-  const prefix = 'root.corrupt-'
-  const earlier = (await folderNames(place.folder)).filter((name) => name.startsWith(prefix))
-  const last = Math.max(0, ...earlier.map((name) => Number(name.slice(prefix.length)) || 0))
+  const earlier = (await folderNames(place.folder)).filter((name) => name.startsWith(asidePrefix))
+  const last = Math.max(0, ...earlier.map((name) => Number(name.slice(asidePrefix.length)) || 0))
   // One is enough to look at, and the disk is not ours alone.
   for (const name of earlier) await removeTree(path.join(place.folder, name))
-  const aside = path.join(place.folder, `${prefix}${last + 1}`)
+  const aside = path.join(place.folder, `${asidePrefix}${last + 1}`)
   await rename(place.root, aside)
   return aside
 }
@@ -124,7 +146,7 @@ function removeTree(folder: string): Promise<void> {
   return rm(folder, { recursive: true, force: true, maxRetries: 3 })
 }
 
-async function folderNames(folder: string): Promise<string[]> {
+export async function folderNames(folder: string): Promise<string[]> {
   try {
     const entries = await readdir(folder, { withFileTypes: true })
     return entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name)
@@ -132,4 +154,9 @@ async function folderNames(folder: string): Promise<string[]> {
     if (hasErrno(error, 'ENOENT')) return []
     throw error
   }
+}
+
+export function ignoreMissing(error: unknown): undefined {
+  if (hasErrno(error, 'ENOENT')) return undefined
+  throw error
 }
