@@ -1,7 +1,7 @@
 /**
- * The names by which a build could call the loopback registry: its own name, and loopback addresses with
- * its port. Capabilities are what protects its content; that builds cannot even name it is a second wall,
- * and says what is wrong.
+ * The names by which a build could call the loopback registry: its own name, and its address in a daemon's
+ * network namespace. Capabilities are what protects its content; that builds cannot even name it is a
+ * second wall, and says what is wrong.
  */
 import { encodeField } from '../../../../proto/wire.ts'
 
@@ -23,7 +23,8 @@ export function ownRegistry(registryHost: string): OwnRegistry {
   const name = registryHost.slice(0, at).replaceAll('.', '\\.')
   const hosts = [
     `${name}\\.?(:[0-9]*)?`,
-    `(localhost\\.?|127\\.[0-9.]+|0\\.0\\.0\\.0|\\[[0-9a-f:.]*\\]):${port}`,
+    // See registryAddress in the daemon room; the same as IPv6 writes it.
+    `(127\\.0\\.0\\.2|\\[[0-9a-f:]*ffff:(127\\.0\\.0\\.2|7f00:0*2)\\]):${port}`,
     // Go maps other scripts' letters and dots to ASCII before it looks a host up.
     `[^/?#]*[^\\x00-\\x7f][^/?#]*:${port}`,
   ]
