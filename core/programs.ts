@@ -8,7 +8,7 @@ import os from 'node:os'
 import path from 'node:path'
 import { HearthError } from './errors.ts'
 
-export type Program = 'buildkitd' | 'buildctl' | 'buildx' | 'runc' | 'versitygw'
+export type Program = 'buildkitd' | 'buildctl' | 'buildx' | 'runc' | 'versitygw' | 'crane'
 
 /** `$HEARTH_TOOLS`, else `hearth/tools/bin` in the user's cache folder. */
 export function toolsFolder(env: NodeJS.ProcessEnv = process.env): string {

@@ -263,16 +263,28 @@ install_buildkit_tools() {
   exec 9>&-
 }
 
-install_s3_server() {
-  tools_are_there tools/s3 s3 versitygw && return
+# A program that only tests use, from a module of its own.
+install_test_tool() { # SET PROGRAM PACKAGE MODULE VERSION-VARIABLE
+  local set=$1 program=$2
+  tools_are_there "tools/$set" "$set" "$program" && return
   mkdir -p "$tools"
   exec 9>"$tools/.lock"
   flock -n 9 || { say 'waiting for another set-up to finish the tools'; flock 9; }
-  tools_are_there tools/s3 s3 versitygw && return
-  local module=github.com/versity/versitygw
-  build_tool tools/s3 versitygw "$module/cmd/versitygw" "$module" main.Version
-  stamp_of tools/s3 >"$tools/.s3.stamp"
+  tools_are_there "tools/$set" "$set" "$program" && return
+  build_tool "tools/$set" "$program" "$3" "$4" "$5"
+  stamp_of "tools/$set" >"$tools/.$set.stamp"
   exec 9>&-
+}
+
+install_s3_server() {
+  local module=github.com/versity/versitygw
+  install_test_tool s3 versitygw "$module/cmd/versitygw" "$module" main.Version
+}
+
+# A registry client that shares no code with BuildKit's, to try the registry with.
+install_registry_client() {
+  local module=github.com/google/go-containerregistry
+  install_test_tool registry-client crane "$module/cmd/crane" "$module" "$module/cmd/crane/cmd.Version"
 }
 
 (($# == 1)) || usage
@@ -283,3 +295,4 @@ case $1 in demo | test | bench | all | runtime) ;; *) usage ;; esac
 install_debian_packages "$1"
 install_buildkit_tools
 case $1 in demo | runtime) ;; *) install_s3_server ;; esac
+case $1 in test | all) install_registry_client ;; esac

@@ -100,7 +100,7 @@ function fitting(
   const descriptors: object[] = []
   let bytes = 0
   let lastSeen = ''
-  for (const { subject: _subject, ...descriptor } of found) {
+  for (const { subject: _subject, blobs: _blobs, children: _children, ...descriptor } of found) {
     if (artifactType === undefined || descriptor.artifactType === artifactType) {
       bytes += JSON.stringify(descriptor).length
       if (bytes > referrerBytesMax && descriptors.length > 0) {

@@ -3,6 +3,7 @@
  * image-index.md. Read only as far as a registry must; what it means beyond that is its reader's business.
  */
 import { z } from 'zod'
+import { type Digest, isDigest } from '../../../core/digest.ts'
 
 /** A digest of any algorithm, by the grammar of the image spec (descriptor.md, "Digests"). */
 const digestPattern = /^[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+$/
@@ -16,6 +17,8 @@ export function isAnyDigest(text: string): boolean {
 }
 
 const typeName = z.string().max(255)
+/** A list of descriptors as far as it is one. */
+const named = z.looseObject({ digest: z.string() })
 
 const shape = z.looseObject({
   // Go writes null for what is empty.
@@ -23,7 +26,9 @@ const shape = z.looseObject({
   artifactType: typeName.nullish(),
   manifests: z.unknown().optional(),
   layers: z.unknown().optional(),
-  config: z.looseObject({ mediaType: typeName.nullish() }).nullish(),
+  config: z
+    .looseObject({ mediaType: typeName.nullish(), digest: z.unknown().optional() })
+    .nullish(),
   subject: z.looseObject({ digest: z.string().refine(isAnyDigest) }).nullish(),
   annotations: z.record(z.string(), z.string()).nullish(),
 })
@@ -34,6 +39,9 @@ export interface ManifestDocument {
   readonly subject: string | undefined
   readonly artifactType: string | undefined
   readonly annotations: Readonly<Record<string, string>> | undefined
+  /** What it consists of, as far as that is named by sha256: its config and layers, and the manifests of an index. */
+  readonly blobs: readonly Digest[]
+  readonly children: readonly Digest[]
 }
 
 /**
@@ -59,7 +67,18 @@ export function parseManifest(bytes: Uint8Array): ManifestDocument | undefined {
     // An index has no config to be named after (distribution spec, "Listing Referrers").
     artifactType: data.artifactType || data.config?.mediaType || undefined,
     annotations: data.annotations ?? undefined,
+    blobs: digestsIn([data.config, ...listOf(data.layers)]),
+    children: digestsIn(listOf(data.manifests)),
   }
+}
+
+function listOf(value: unknown): unknown[] {
+  return Array.isArray(value) ? value : []
+}
+
+function digestsIn(descriptors: readonly unknown[]): Digest[] {
+  const digests = descriptors.map((each) => named.safeParse(each).data?.digest ?? '')
+  return [...new Set(digests.filter(isDigest))]
 }
 
 /** A content type without its parameters, in lower case: what is compared and kept. */

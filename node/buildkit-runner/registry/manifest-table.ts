@@ -1,7 +1,8 @@
 /**
  * Tags, manifests and referrers of clients that push to keep: rows in LMDB, by scope and repository. The
- * bytes themselves are blobs of the cache store, which may evict them: a row whose blob has gone is no row,
- * and is removed when somebody meets it, or at the next start.
+ * bytes themselves are blobs of the cache store, which may evict them: a manifest that lacks its own bytes, or
+ * a part that was there when it was pushed, is no manifest, and its row goes when somebody meets it. Who
+ * pushes the image again is then told to bring what is missing.
  *
  *   manifests  scope, name, digest           -> what the manifest says of itself
  *   tags       scope, name, tag              -> digest
@@ -34,6 +35,9 @@ export interface ManifestRow {
   readonly artifactType?: string
   /** Kept for manifests with a subject, whose list of referrers shows them. */
   readonly annotations?: Readonly<Record<string, string>>
+  /** Blobs, and manifests of this repository, that it consists of and that were here when it was pushed. */
+  readonly blobs?: readonly Digest[]
+  readonly children?: readonly Digest[]
 }
 
 export interface KeptManifest extends ManifestRow {
@@ -41,7 +45,7 @@ export interface KeptManifest extends ManifestRow {
 }
 
 export interface ManifestTable extends AsyncDisposable {
-  /** Undefined when there is none, or its bytes are gone. */
+  /** Undefined when there is none, or a part of it is gone. */
   find(shelf: Shelf, reference: Digest | { tag: string }): KeptManifest | undefined
   /** In byte order, from the one after `last`; tags whose manifest is gone are not among them. */
   tags(shelf: Shelf, page: { last: string | undefined; limit: number }): string[]
@@ -51,7 +55,10 @@ export interface ManifestTable extends AsyncDisposable {
     subject: string,
     page: { last: string | undefined; limit: number },
   ): KeptManifest[]
-  /** @returns false when the scope keeps as many manifests or tags as it may. */
+  /**
+   * Parts that are not here are not asked for later, either.
+   * @returns false when the scope keeps as many manifests or tags as it may.
+   */
   put(shelf: Shelf, manifest: KeptManifest, tags: readonly string[]): Promise<boolean>
   /** @returns false when there was no such tag. */
   removeTag(shelf: Shelf, tag: string): Promise<boolean>
@@ -178,14 +185,26 @@ async function createTable(
   const isHeld = (scope: Scope, digest: Digest): boolean =>
     deps.store.stat(scope, digest) !== undefined
 
-  /** The row, unless its blob has gone; then the row goes too, while nobody waits for it. */
-  function findHeld({ scope, name }: Shelf, digest: Digest): KeptManifest | undefined {
-    const row = manifests.get([scopeId(scope), name, digest])
+  /** @param seen manifests of this look-up that are known to be whole: indexes may share them. */
+  function isWhole(shelf: Shelf, digest: Digest, seen: Set<Digest>): boolean {
+    if (seen.has(digest)) return true
+    const row = manifests.get([scopeId(shelf.scope), shelf.name, digest])
+    if (row === undefined || !isHeld(shelf.scope, digest)) return false
+    if (!(row.blobs ?? []).every((blob) => isHeld(shelf.scope, blob))) return false
+    if (!(row.children ?? []).every((child) => isWhole(shelf, child, seen))) return false
+    seen.add(digest)
+    return true
+  }
+
+  /** The row, unless something of it has gone; then the row goes too, while nobody waits for it. */
+  function findWhole(shelf: Shelf, digest: Digest): KeptManifest | undefined {
+    const scope = scopeId(shelf.scope)
+    const row = manifests.get([scope, shelf.name, digest])
     if (row === undefined) return undefined
-    if (isHeld(scope, digest)) return { ...row, digest }
+    if (isWhole(shelf, digest, new Set())) return { ...row, digest }
     write(() => {
       // It may have been pushed again meanwhile.
-      if (!isHeld(scope, digest)) dropManifest(scopeId(scope), name, digest)
+      if (!isWhole(shelf, digest, new Set())) dropManifest(scope, shelf.name, digest)
     }).catch((error: unknown) => deps.log.warn({ error }, 'a manifest without bytes stays listed'))
     return undefined
   }
@@ -210,7 +229,7 @@ async function createTable(
         typeof reference === 'string'
           ? reference
           : tags.get([scopeId(shelf.scope), shelf.name, reference.tag])
-      return digest === undefined ? undefined : findHeld(shelf, digest)
+      return digest === undefined ? undefined : findWhole(shelf, digest)
     },
 
     tags(shelf, { last, limit }) {
@@ -226,7 +245,7 @@ async function createTable(
         for (const { key, value } of page) {
           after = key[2]
           if (after === undefined || found.length === limit) break
-          if (findHeld(shelf, value) !== undefined) found.push(after)
+          if (findWhole(shelf, value) !== undefined) found.push(after)
         }
         if (page.length < limit + pageSlack) break
       }
@@ -238,14 +257,20 @@ async function createTable(
       const start = last === undefined ? prefix : [...prefix, justAfter(last)]
       const keys = referrers.getKeys({ start, end: [...prefix, afterAll], limit })
       return Array.from(keys).flatMap(([, , , digest]) => {
-        const row = findHeld(shelf, digest as Digest)
+        const row = findWhole(shelf, digest as Digest)
         return row === undefined ? [] : [row]
       })
     },
 
-    put({ scope: owner, name }, { digest, ...row }, names) {
-      const scope = scopeId(owner)
+    put(shelf, { digest, blobs = [], children = [], ...rest }, names) {
+      const { name } = shelf
+      const scope = scopeId(shelf.scope)
       return write(() => {
+        const row: ManifestRow = {
+          ...rest,
+          blobs: blobs.filter((blob) => isHeld(shelf.scope, blob)),
+          children: children.filter((child) => isWhole(shelf, child, new Set())),
+        }
         const isNew = manifests.get([scope, name, digest]) === undefined
         const newTags = names.filter((tag) => tags.get([scope, name, tag]) === undefined)
         const manifestsAfter = (counts.manifests.get(scope) ?? 0) + (isNew ? 1 : 0)

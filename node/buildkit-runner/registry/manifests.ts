@@ -163,6 +163,7 @@ export async function takeManifest(
 
 function checkNames(reference: string, tags: readonly string[]): Refusal | undefined {
   if (!isDigest(reference) && isAnyDigest(reference)) return onlySha256
+  if (!isDigest(reference) && reference.includes(':')) return digestInvalid('this is not a digest')
   if (!isDigest(reference) && !tagPattern.test(reference)) return manifestUnknown
   if (tags.length > tagParametersMax) {
     const message = `at most ${tagParametersMax} tags can be set at once`
@@ -186,7 +187,7 @@ async function keep(
   tags: readonly string[],
 ): Promise<boolean> {
   const { grant } = exchange
-  const { digest, mediaType, size, subject, artifactType, annotations } = manifest
+  const { digest, mediaType, size, subject, artifactType, annotations, blobs, children } = manifest
   if (!grant.live) return true
   grant.pin.add([digest])
   if (grant.tags === 'of the scope') {
@@ -198,7 +199,7 @@ async function keep(
             ...(artifactType === undefined ? {} : { artifactType }),
             ...(annotations === undefined ? {} : { annotations }),
           }
-    const row = { digest, mediaType, size, ...about }
+    const row = { digest, mediaType, size, blobs, children, ...about }
     return (await manifests?.put(shelfOf(exchange), row, tags)) ?? false
   }
   const added = tags.filter((tag) => !grant.pushed.has(tag))
