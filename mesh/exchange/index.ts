@@ -1,0 +1,106 @@
+/**
+ * "Bring me this blob": from several sources at once, to a verified file. The direct road carries bulk: HTTP
+ * range requests over mutual TLS between two nodes of one coordinator, in a thread of its own, so that the node's
+ * event loop stays free. Every byte is hashed before anybody else sees the file. A source that lies, stalls or
+ * cannot be reached is set aside for a while; a blob is fetched once however many ask for it.
+ */
+import type { Digest } from '../../core/digest.ts'
+import type { TlsIdentity } from '../../core/grpc-server.ts'
+import type { Logger } from '../../core/log.ts'
+import type { Scope } from '../../core/scope.ts'
+
+export interface Exchange extends AsyncDisposable {
+  /** Where peers reach the direct road. */
+  readonly port: number
+  /**
+   * Fetches a blob into a new file. Whatever is wrong with the sources is an outcome, not an error; then the file is gone.
+   * @throws HearthError `cancelled`, `exhausted` when the disk is full, `deadline` when it takes longer than the limit.
+   */
+  fetch(request: FetchRequest): Promise<FetchOutcome>
+  /** Who may open connections from now on; those of others are closed. */
+  setMembers(nodeIds: Iterable<string>): void
+  /** New connections use the new certificate. */
+  replaceIdentity(identity: TlsIdentity): void
+}
+
+export interface ExchangeDeps {
+  blobs: ServedBlobs
+  log: Logger
+}
+
+export interface ExchangeOptions {
+  host: string
+  /** 0: any free port. */
+  port: number
+  identity: TlsIdentity
+  /** What all peers together are sent. Default: no limit. */
+  uploadBytesPerS?: number
+  limits?: Partial<TransferLimits>
+}
+
+/** What this node has to give. */
+export interface ServedBlobs {
+  /** A file that holds the whole blob and does not change; it may vanish. Undefined is a no. */
+  find(scope: Scope, digest: Digest): { file: string; size: number } | undefined
+}
+
+export interface FetchRequest {
+  scope: Scope
+  digest: Digest
+  /** In bytes. */
+  size: number
+  /** Made by this call; the caller takes it or removes it. */
+  file: string
+  /** Best first. */
+  sources: readonly BlobSource[]
+  signal: AbortSignal
+}
+
+export type BlobSource =
+  | { readonly type: 'node'; readonly nodeId: string; readonly host: string; readonly port: number }
+  /** Anything that answers range requests for exactly this blob, for example a presigned URL of S3. */
+  | { readonly type: 'url'; readonly name: string; readonly url: string }
+
+export type FetchOutcome =
+  | {
+      readonly type: 'fetched'
+      /** Received from each source, by node id or name. */
+      readonly bytesBySource: ReadonlyMap<string, number>
+      readonly faults: readonly SourceFault[]
+    }
+  | { readonly type: 'failed'; readonly faults: readonly SourceFault[] }
+
+/** What was wrong with one source. */
+export interface SourceFault {
+  readonly source: string
+  readonly reason: FaultReason
+  readonly message: string
+}
+
+export type FaultReason =
+  | 'unreachable'
+  /** It does not have the blob: the advert was old. */
+  | 'absent'
+  | 'refused'
+  /** It accepted, and then said nothing for too long. */
+  | 'stalled'
+  | 'broken off'
+  /** What it sent does not hash to the digest. */
+  | 'wrong bytes'
+  /** It was set aside after an earlier fault. */
+  | 'set aside'
+
+export interface TransferLimits {
+  /** For TCP and TLS together. Default 3 s. */
+  connectMs: number
+  /** Without a byte for this long another source is asked for the same piece. Default 500 ms. */
+  hedgeMs: number
+  /** Without a byte for this long a source is given up. Default 5 s. */
+  stallMs: number
+  /** What one source is asked for at a time. Default 8 MiB. */
+  pieceBytes: number
+  /** How long a source stays aside after its first fault; twice as long after each further one. Default 10 s. */
+  asideMs: number
+}
+
+export { createExchange } from './exchange.ts'
