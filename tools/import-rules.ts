@@ -42,7 +42,7 @@ export const rules: readonly { room: string; mayImport: readonly string[] }[] = 
   { room: 'test', mayImport: ['*'] },
 ]
 
-/** What tests that stand beside the code may import on top of their room's rule. */
+/** What tests that stand beside the code, and their fixtures, may import on top of their room's rule. */
 const testsMayImport = ['test']
 
 export type Verdict = { type: 'allowed' } | { type: 'refused'; reason: string }
@@ -61,7 +61,7 @@ export function judgeImport(from: string, to: string): Verdict {
   if (toRule.room.startsWith(`${fromRule.room}/`) && fromRule.room === 'cli') {
     return { type: 'allowed' }
   }
-  const extra = /\.test\.ts$/.test(from) ? testsMayImport : []
+  const extra = /\.(test|fixture)\.ts$/.test(from) ? testsMayImport : []
   const may = [...fromRule.mayImport, ...extra]
   if (may.includes('*') || may.some((room) => isInside(to, room))) return { type: 'allowed' }
   return refused(`${fromRule.room} may not import ${toRule.room}`)
