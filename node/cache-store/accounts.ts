@@ -16,6 +16,7 @@ export interface Accounts {
   /** Each blob once, however many lines of the project own it. */
   project(project: string): Sum
   projects(): string[]
+  scope(scope: ScopeId): Sum
   usage(): StoreUsage
 }
 
@@ -67,6 +68,7 @@ export function createAccounts(): Accounts {
     },
     project: (project) => ({ ...(projects.get(project) ?? emptyCount()) }),
     projects: () => [...projects.keys()],
+    scope: (scope) => ({ ...(scopes.get(scope) ?? emptyCount()) }),
     usage: () => ({
       ...total,
       scopes: new Map([...scopes].map(([scope, count]) => [scope, { ...count }])),

@@ -10,7 +10,7 @@ import { hasErrno, toHearthError } from '../../core/errors.ts'
 import type { ScopeId } from '../../core/scope.ts'
 import type { BlobFiles } from './blob-files.ts'
 import type { Hasher } from './hasher.ts'
-import type { AdoptOutcome, AdoptRefusal } from './index.ts'
+import type { AdoptOutcome, AdoptRefusal, OutsideFile } from './index.ts'
 import type { CrashPoint, Publication } from './publication.ts'
 
 type Refusal = { type: 'refused'; reason: AdoptRefusal }
@@ -35,6 +35,31 @@ export async function adoptFile(
     if (prepared.type === 'refused') return prepared
     await deps.publication.publish(wanted.scope, temporary, { digest, size: prepared.size })
     return { type: 'adopted', size: prepared.size }
+  } finally {
+    await deps.files.discard(temporary)
+  }
+}
+
+/**
+ * The same for a blob that is here already, as a file of its own: the other file, once verified, takes its
+ * place, so that the bytes are on disk once.
+ * @returns bytes saved.
+ */
+export async function mergeFile(
+  deps: { files: BlobFiles; hasher: Hasher; publication: Publication },
+  { digest, file, inode }: OutsideFile,
+  options: { signal: AbortSignal },
+): Promise<number> {
+  const own = await deps.files.identity(digest)
+  // A file with a second name is shared already, with somebody else: nothing would be saved.
+  if (own === undefined || own.inode === inode || own.names > 1) return 0
+  const temporary = deps.files.temporaryPath()
+  if ((await linkFile(file, temporary)) !== undefined) return 0
+  try {
+    const prepared = await checkLink(deps.hasher, temporary, digest, options)
+    if (prepared.type === 'refused') return 0
+    const { size } = prepared
+    return (await deps.publication.replace(temporary, { digest, size })) ? size : 0
   } finally {
     await deps.files.discard(temporary)
   }

@@ -21,6 +21,8 @@ export interface BlobFiles {
   remove(digest: Digest): Promise<void>
   /** In bytes; undefined when there is no such file. */
   size(digest: Digest): Promise<number | undefined>
+  /** Which file on disk the name stands for, and how many names that has; undefined when there is none. */
+  identity(digest: Digest): Promise<{ inode: bigint; names: number } | undefined>
   /** The blobs whose first digest byte is `shard`, and names that are no blob's. Synchronous: a few ms. */
   list(shard: number): { blobs: { digest: Digest; size: number }[]; foreign: string[] }
 }
@@ -68,6 +70,15 @@ export async function openBlobFiles(folder: string): Promise<BlobFiles> {
     async size(digest) {
       try {
         return (await fs.lstat(pathOf(digest))).size
+      } catch (error) {
+        if (hasErrno(error, 'ENOENT')) return undefined
+        throw toHearthError(error, 'look at a blob file')
+      }
+    },
+    async identity(digest) {
+      try {
+        const stat = await fs.lstat(pathOf(digest), { bigint: true })
+        return { inode: stat.ino, names: Number(stat.nlink) }
       } catch (error) {
         if (hasErrno(error, 'ENOENT')) return undefined
         throw toHearthError(error, 'look at a blob file')

@@ -211,3 +211,71 @@ test('age is looked at from time to time even if nothing is written', async (t) 
   }
   t.is(store.stat(scope, digest), undefined)
 })
+
+test('what side lines make does not push out what the main line has, nor shrink it below three quarters', async (t) => {
+  let now = 1_000_000
+  const policy = { bytesMax: 100_000, daysMax: Number.POSITIVE_INFINITY }
+  const { store } = await temporaryStore(t, { clock: () => now++, defaultPolicy: policy })
+  const main: Digest[] = []
+  for (let made = 0; made < 7; made++) main.push(await put(store, scope, randomBlob(10_000).bytes))
+  for (let made = 0; made < 30; made++) await put(store, fork, randomBlob(5_000).bytes)
+  await store.evict()
+  t.true(main.every((digest) => store.stat(scope, digest) !== undefined))
+  t.is(store.projectBytes('app'), 100_000)
+  t.is(store.usage().scopes.get('app/fork-1')?.bytes, 30_000)
+  // Beyond the side lines' quarter, age decides.
+  for (let made = 0; made < 4; made++) await put(store, scope, randomBlob(10_000).bytes)
+  await store.evict()
+  t.is(store.usage().scopes.get('app/fork-1')?.bytes, 25_000)
+  t.is(store.usage().scopes.get('app/main')?.bytes, 70_000)
+  t.is(store.stat(scope, main[0] as Digest), undefined)
+})
+
+test('a blob that the main line shares with a fork is not the fork’s to lose', async (t) => {
+  const policy = { bytesMax: 30_000, daysMax: Number.POSITIVE_INFINITY }
+  let now = 1_000_000
+  const { store } = await temporaryStore(t, { clock: () => now++, defaultPolicy: policy })
+  const shared = await put(store, scope, randomBlob(20_000).bytes)
+  await store.share(scope, fork, shared)
+  await put(store, fork, randomBlob(10_000).bytes)
+  await put(store, fork, randomBlob(10_000).bytes)
+  await store.evict()
+  t.truthy(store.stat(scope, shared))
+  t.true(store.projectBytes('app') <= 30_000)
+})
+
+test('a project’s room is narrower than its policy for as long as it is told so', async (t) => {
+  const { store } = await temporaryStore(t, { defaultPolicy: unlimited })
+  for (let made = 0; made < 4; made++) await put(store, scope, randomBlob(10_000).bytes)
+  store.setRoom('app', 20_000)
+  t.deepEqual(await store.evict(), { blobs: 2, bytesFreed: 20_000 })
+  store.setRoom('app', Number.POSITIVE_INFINITY)
+  for (let made = 0; made < 4; made++) await put(store, scope, randomBlob(10_000).bytes)
+  t.is((await store.evict()).blobs, 0)
+})
+
+test('when the disk fills up, the oldest go first, whichever project’s they are, and pinned ones stay', async (t) => {
+  let now = 1_000_000
+  const { store } = await temporaryStore(t, {
+    clock: () => (now += 1_000),
+    defaultPolicy: unlimited,
+  })
+  const pinned = await put(store, scope, randomBlob(10_000).bytes)
+  using _pin = store.pin(scope, [pinned])
+  const old: Digest[] = []
+  for (let made = 0; made < 8; made++) {
+    old.push(await put(store, made % 2 ? scope : stranger, randomBlob(10_000).bytes))
+  }
+  const young: Digest[] = []
+  for (let made = 0; made < 40; made++) {
+    young.push(await put(store, made % 2 ? scope : stranger, randomBlob(10_000).bytes))
+  }
+  const { bytesFreed } = await store.evictOldest(75_000)
+  t.true(bytesFreed >= 75_000)
+  t.true(old.every((digest) => !store.stat(scope, digest) && !store.stat(stranger, digest)))
+  t.true(
+    young.slice(10).every((digest) => store.stat(scope, digest) ?? store.stat(stranger, digest)),
+  )
+  await store.evictOldest(Number.POSITIVE_INFINITY)
+  t.deepEqual([store.usage().blobs, store.stat(scope, pinned)?.size], [1, 10_000])
+})

@@ -41,6 +41,16 @@ export interface CacheStore extends AsyncDisposable {
     options: { signal: AbortSignal },
   ): Promise<AdoptOutcome>
 
+  /**
+   * Makes a blob's file and another program's file of the same digest one file on disk, by a hard link to the
+   * other, after hashing it off the event loop. Readers keep what they have open.
+   * @returns bytes that are now on disk once instead of twice.
+   */
+  merge(file: OutsideFile, options: { signal: AbortSignal }): Promise<number>
+
+  /** Which of these files are blobs here, and whether by the same file on disk. Absent: no such blob. */
+  compare(files: readonly OutsideFile[]): Promise<ReadonlyMap<Digest, Resemblance>>
+
   /** Makes a blob of one scope visible in another; the caller has checked that `to` may read `from`. */
   share(from: Scope, to: Scope, digest: Digest): Promise<BlobInfo | undefined>
 
@@ -64,8 +74,28 @@ export interface CacheStore extends AsyncDisposable {
   /** Applies the policies now (it also runs by itself after writes). Returns what went; eviction.ts has the order. */
   evict(): Promise<{ blobs: number; bytesFreed: number }>
 
+  /**
+   * Removes what was used longest ago, whichever project's it is, until blobs of so many bytes are unlinked or
+   * nothing is left but what is pinned. For a disk that fills up.
+   */
+  evictOldest(bytes: number): Promise<{ blobs: number; bytesFreed: number }>
+
   /** Policies by project, from the coordinator; absent projects have the default. */
   setPolicies(policies: ReadonlyMap<string, EvictionPolicy>): void
+
+  policyOf(project: string): EvictionPolicy
+
+  /**
+   * Bytes that a project's blobs may take at present, where its policy's bytes are shared with others: the
+   * lower of the two holds. Not kept over a restart. Takes effect with the next eviction.
+   */
+  setRoom(project: string, bytesMax: number): void
+
+  /** A project's blobs, each counted once however many of its lines own it. */
+  projectBytes(project: string): number
+
+  /** On disk now, files that other programs share included. */
+  bytesOnDisk(options: { signal: AbortSignal }): Promise<number>
 
   /** Reads everything back; what does not hash to its digest is removed, pinned or not, and reported. */
   verify(options: { project?: string; signal: AbortSignal }): AsyncIterable<VerifyEvent>
@@ -99,6 +129,21 @@ export type AdoptRefusal =
   | 'other file system'
   | 'cannot be linked'
   | 'content does not match'
+
+/** A complete file of another program that should hold a blob. */
+export interface OutsideFile {
+  readonly digest: Digest
+  readonly file: string
+  /** Of the file, as lstat(2) says it. */
+  readonly inode: bigint
+}
+
+export interface Resemblance {
+  /** Both names stand for one file. */
+  readonly isSameFile: boolean
+  /** Projects that own the blob here. */
+  readonly projects: ReadonlySet<string>
+}
 
 export interface Pin extends Disposable {
   readonly held: ReadonlyMap<Digest, BlobInfo>

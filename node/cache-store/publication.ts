@@ -1,9 +1,10 @@
 /**
- * The three steps in which a blob's file and its row change together, each one digest at a time:
+ * The steps in which a blob's file and its row change together, each one digest at a time:
  *
  *   publish   temporary file (synced) -> final name -> folder synced -> row
  *   sweep     row is gone -> file unlinked, unless a publish came in between
  *   condemn   file is bad or missing -> row removed -> file unlinked
+ *   replace   another file with the same bytes (synced) -> final name, while the row stays
  *
  * A crash between two arrows leaves a file without a row (removed at the next start) or a row whose file is
  * whole, never a row over a torn file. Nobody unlinks a blob's file but `sweep` and `condemn`.
@@ -31,6 +32,8 @@ export interface Publication {
    */
   publish(scope: ScopeId, temporary: string, blob: BlobInfo): Promise<void>
   sweep(digest: Digest): Promise<void>
+  /** The temporary file, whose bytes hash to the digest and are synced, takes the place of the blob's file. */
+  replace(temporary: string, blob: BlobInfo): Promise<boolean>
   /** @param isBad asked once nobody else can change the file. Resolves to whether the blob went. */
   condemn(digest: Digest, isBad: () => Promise<boolean>): Promise<boolean>
 }
@@ -71,6 +74,12 @@ export function createPublication(deps: {
       await atPoint('row removed')
       using _lock = await locks.acquire(digest)
       if (holdings.size(digest) === undefined) await files.remove(digest)
+    },
+    async replace(temporary, { digest, size }) {
+      using _lock = await locks.acquire(digest)
+      if (holdings.size(digest) !== size) return false
+      await files.publish(temporary, digest)
+      return true
     },
     async condemn(digest, isBad) {
       using _lock = await locks.acquire(digest)

@@ -1,13 +1,14 @@
 /** Puts the cache store together: see index.ts for what it promises, and the files beside for how. */
 import path from 'node:path'
 import type { Digest } from '../../core/digest.ts'
+import { measureFolders } from '../../core/disk.ts'
 import { claimDataFolder } from '../../core/format-version.ts'
 import { gib } from '../../core/limits.ts'
 import { setAsideDamage } from '../../core/lmdb-failure.ts'
 import type { Logger } from '../../core/log.ts'
 import { type ScopeId, scopeId } from '../../core/scope.ts'
 import { createAccounts } from './accounts.ts'
-import { adoptFile } from './adopt.ts'
+import { adoptFile, mergeFile } from './adopt.ts'
 import { type BlobFiles, openBlobFiles } from './blob-files.ts'
 import { type BlobIndex, openBlobIndex } from './blob-index.ts'
 import { createDigestLocks } from './digest-locks.ts'
@@ -15,7 +16,7 @@ import { createEviction, type Evicted } from './eviction.ts'
 import { createGate } from './gate.ts'
 import { createHasher } from './hasher.ts'
 import { createHoldings, type Released } from './holdings.ts'
-import type { CacheStore, EvictionPolicy } from './index.ts'
+import type { CacheStore, EvictionPolicy, Resemblance } from './index.ts'
 import { projectOf } from './index-keys.ts'
 import { createLastUse } from './last-use.ts'
 import { createPin, createPinCounts } from './pins.ts'
@@ -116,7 +117,7 @@ function createStore(
   }
   const evictIfOver = (scope: ScopeId) => {
     const project = projectOf(scope)
-    if (accounts.project(project).bytes > eviction.policyOf(project).bytesMax) evictSoon()
+    if (accounts.project(project).bytes > eviction.bytesMaxOf(project)) evictSoon()
   }
   const timer = setInterval(evictSoon, options.evictionEveryMs ?? defaults.evictionEveryMs).unref()
 
@@ -189,6 +190,24 @@ function createStore(
       return await adoptFile(adopting, { ...holding, file }, { signal })
     },
 
+    async merge(file, { signal }) {
+      using _inside = gate.enter()
+      if (holdings.size(file.digest) === undefined) return 0
+      return await mergeFile({ files, hasher, publication }, file, { signal })
+    },
+
+    async compare(outside) {
+      using _inside = gate.enter()
+      const found = new Map<Digest, Resemblance>()
+      for (const { digest, inode } of outside) {
+        if (holdings.size(digest) === undefined) continue
+        const projects = new Set(index.owners(digest).map(projectOf))
+        const identity = await files.identity(digest)
+        found.set(digest, { isSameFile: identity?.inode === inode, projects })
+      }
+      return found
+    },
+
     async share(from, to, digest) {
       using _inside = gate.enter()
       if (holdings.sees({ scope: scopeId(from), digest }) === undefined) return undefined
@@ -233,6 +252,16 @@ function createStore(
       using _inside = gate.enter()
       return await eviction.run()
     },
+
+    async evictOldest(bytes) {
+      using _inside = gate.enter()
+      return await eviction.runOldest(bytes)
+    },
+
+    policyOf: eviction.policyOf,
+    setRoom: eviction.setRoom,
+    projectBytes: (project) => accounts.project(project).bytes,
+    bytesOnDisk: ({ signal }) => measureFolders([options.folder], { signal }),
 
     setPolicies(policies) {
       gate.check()

@@ -2,7 +2,7 @@
 import { lstat, readdir } from 'node:fs/promises'
 import path from 'node:path'
 import { type Digest, isDigest } from '../../../core/digest.ts'
-import { HearthError } from '../../../core/errors.ts'
+import { measureFolders } from '../../../core/disk.ts'
 import {
   asidePrefix,
   contentFolder,
@@ -10,7 +10,6 @@ import {
   ignoreMissing,
   type ScopeFolder,
 } from './scope-folder.ts'
-import { runCommand } from './system-command.ts'
 
 /** What one scope's BuildKit takes on disk. */
 export interface StateUsage {
@@ -48,36 +47,6 @@ export async function measureState(
       options,
     ),
   }
-}
-
-/** Bytes on disk, files with several names counted once. */
-export async function measureFolders(
-  folders: readonly string[],
-  options: { signal?: AbortSignal } = {},
-): Promise<number> {
-  if (folders.length === 0) return 0
-  // In a process of its own: a state has hundreds of thousands of files.
-  const result = await runCommand(
-    'nice',
-    [
-      '-n',
-      '10',
-      'du',
-      '--summarize',
-      '--total',
-      '--one-file-system',
-      '--block-size=1',
-      '--',
-      ...folders,
-    ],
-    { limitMs: 10 * 60_000, ...options },
-  )
-  // Files that vanish under its eyes make du exit with 1, its total is good all the same.
-  const total = result.stdout.match(/^(\d+)\ttotal$/m)?.[1]
-  if (total === undefined) {
-    throw new HearthError('environment', `cannot measure ${folders.join()}: ${result.stderr}`)
-  }
-  return Number(total)
 }
 
 /** The complete blobs in BuildKit's content store. */
