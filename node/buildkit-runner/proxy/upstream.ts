@@ -172,11 +172,16 @@ export function errorReply(code: number, message: string): Reply {
       ':status': 200,
       'content-type': 'application/grpc',
       'grpc-status': String(code),
-      'grpc-message': encodeURIComponent(message).replaceAll('%20', ' '),
+      'grpc-message': percentEncoded(message),
     },
     trailers: undefined,
     body: Buffer.alloc(0),
   }
+}
+
+/** As gRPC wants status messages: what is not printable ASCII, and the percent sign itself. */
+function percentEncoded(message: string): string {
+  return message.toWellFormed().replaceAll(/[^ -$&-~]/gu, encodeURIComponent)
 }
 
 /** What the client is told when an error of ours stands in for BuildKit's answer. */
