@@ -1,8 +1,9 @@
 /** A whole Hearth of real processes: `hearth up` in a folder of its own, driven by the `hearth` command. */
-import { mkdir, readdir, readFile, realpath, rm } from 'node:fs/promises'
+import { mkdir, rm } from 'node:fs/promises'
 import path from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { type Claims, claimsFolder, claimsOf } from './claims.ts'
 import { type CommandResult, runTimed } from './commands.ts'
 import { type ManagedProcess, startProcess } from './processes.ts'
 import { createTemporaryFolder } from './temporary-folder.ts'
@@ -31,6 +32,8 @@ export interface Hearth extends AsyncDisposable {
   buildkitAddress(project: string): Promise<string>
   /** Ends it in an orderly way; the data folder stays. */
   stop(): Promise<void>
+  /** Ends it as a power cut would: by SIGKILL, with no word to anybody. */
+  kill(): Promise<void>
   start(): Promise<void>
   /** While stopped: deletes what BuildKit itself keeps, and nothing of the cache store. */
   deleteBuildkitState(): Promise<void>
@@ -38,6 +41,7 @@ export interface Hearth extends AsyncDisposable {
   log(): string
   /** Names of the bridges of its running daemons, which their control groups carry too. */
   bridges(): Promise<string[]>
+  running(): boolean
   /** Of the process that holds coordinator and node. */
   pid(): number
 }
@@ -68,12 +72,16 @@ export interface BuildInfo {
   }[]
 }
 
-const machineFolder = '/run/hearth/pools'
 const settleLimitMs = 5 * 60_000
 const settleProbeMs = 100
 
-/** @param options.slots builds at once; absent: as the machine allows. */
-export async function startHearth(options: { slots?: number } = {}): Promise<Hearth> {
+/**
+ * @param options.slots builds at once; absent: as the machine allows.
+ * @param options.reach services on 127.0.0.1, as "host:port", that builds are to reach: an upstream registry's.
+ */
+export async function startHearth(
+  options: { slots?: number; reach?: readonly string[] } = {},
+): Promise<Hearth> {
   await using cleanUp = new AsyncDisposableStack()
   const folder = cleanUp.use(await createTemporaryFolder('up'))
   const dataFolder = path.join(folder.path, 'data')
@@ -88,6 +96,7 @@ export async function startHearth(options: { slots?: number } = {}): Promise<Hea
     DOCKER_CONFIG: path.join(own, 'docker'),
     BUILDX_CONFIG: path.join(own, 'buildx'),
     HEARTH_DATA: dataFolder,
+    HEARTH_REACH_LOOPBACK: (options.reach ?? []).map((host) => host.split(':')[1]).join(','),
   }
   for (const name of ['HEARTH_COORDINATOR', 'HEARTH_TOKEN', 'HEARTH_CA', 'HEARTH_PROJECT']) {
     delete env[name]
@@ -138,15 +147,18 @@ export async function startHearth(options: { slots?: number } = {}): Promise<Hea
     },
     async buildkitAddress(project) {
       const pool = await findPool(dataFolder)
-      const bridge = pool?.daemons[`${project}/main`]?.bridge
+      const bridge = pool?.daemons.find(({ scope }) => scope === `${project}/main`)?.bridge
       if (pool === undefined || bridge === undefined) {
         throw new Error(`no BuildKit of ${project} is running in ${dataFolder}`)
       }
-      return `unix://${path.join(machineFolder, pool.id, `${bridge}.sock`)}`
+      return `unix://${path.join(claimsFolder, pool.id, `${bridge}.sock`)}`
     },
     async stop() {
       buildkitFolder = (await findPool(dataFolder))?.folder ?? buildkitFolder
       await daemons.stop({ limitMs: 60_000 })
+    },
+    async kill() {
+      await daemons.stop({ signal: 'SIGKILL' })
     },
     async start() {
       daemons = await startDaemons()
@@ -158,33 +170,17 @@ export async function startHearth(options: { slots?: number } = {}): Promise<Hea
     },
     log: () => daemons.output(),
     async bridges() {
-      const daemonsOfPool = Object.values((await findPool(dataFolder))?.daemons ?? {})
-      return daemonsOfPool.flatMap((daemon) => daemon?.bridge ?? [])
+      return (await findPool(dataFolder))?.daemons.map(({ bridge }) => bridge) ?? []
     },
+    running: () => daemons.running(),
     pid: () => daemons.pid,
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   }
 }
 
-interface Pool {
-  id: string
-  folder: string
-  daemons: Record<string, { bridge: string } | undefined>
-}
-
-/** What the running daemons below a data folder have claimed of the machine (node/buildkit-runner/daemon). */
-async function findPool(dataFolder: string): Promise<Pool | undefined> {
-  const data = await realpath(dataFolder)
-  for (const name of await readdir(machineFolder).catch(() => [])) {
-    if (!name.endsWith('.json')) continue
-    const text = await readFile(path.join(machineFolder, name), 'utf8').catch(() => undefined)
-    if (text === undefined) continue
-    const claim = JSON.parse(text) as Omit<Pool, 'id'>
-    if (claim.folder.startsWith(`${data}${path.sep}`)) {
-      return { ...claim, id: name.slice(0, -'.json'.length) }
-    }
-  }
-  return undefined
+/** Of the process that runs: what a killed one has left is swept before it says that it is up. */
+async function findPool(dataFolder: string): Promise<Claims | undefined> {
+  return (await claimsOf(dataFolder))[0]
 }
 
 function readBuildId(stdout: string): string | undefined {

@@ -6,6 +6,7 @@
 export { type BaseImage, busyboxImage, goImage } from './base-images.ts'
 export { type Buildkitd, startBuildkitd } from './buildkitd.ts'
 export { type BuildxClient, createBuildxClient } from './buildx.ts'
+export { type ClaimedDaemon, type Claims, claimsFolder, claimsOf } from './claims.ts'
 export { type CommandResult, runTimed } from './commands.ts'
 export { type BuildInfo, type Hearth, type HearthBuild, startHearth } from './hearth.ts'
 export { freePort } from './ports.ts'

@@ -6,7 +6,8 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { type CommandResult, type Hearth, startHearth } from '../harness/index.ts'
 import { createContext, writeContext } from '../proxy/context.ts'
-import { type ProcessUse, processUse, tracesOf } from './traces.ts'
+import { type ProcessUse, processUse } from './process-use.ts'
+import { tracesOf } from './traces.ts'
 
 export interface MixedResult {
   minutes: number
@@ -61,7 +62,8 @@ export async function soakMixed(options: {
     const isOver = (): boolean => performance.now() >= endAtMs
     const sampling = (async () => {
       while (!isOver()) {
-        samples.push(await processUse(hearth.pid()))
+        const use = await processUse(hearth.pid())
+        if (use !== undefined) samples.push(use)
         await delay(sampleEveryMs)
       }
     })()
