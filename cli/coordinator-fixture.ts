@@ -140,6 +140,7 @@ const willing: Script = {
       stepsTotal: 4,
       savedMs: 5000,
       durationMs: request.durationMs,
+      failure: undefined,
     },
   }),
 }

@@ -56,6 +56,7 @@ const build: Build = {
   stepsTotal: 14,
   savedMs: 45_100,
   durationMs: 3400,
+  failure: undefined,
 }
 
 test('a summary says time, steps reused, time saved, and where to look', (t) => {

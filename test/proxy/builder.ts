@@ -3,7 +3,7 @@
  * proxy with certificates of an authority made for the test. For tests that look behind the proxy.
  */
 import { generateKeyPairSync } from 'node:crypto'
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { openAuthority } from '../../coordinator/access/index.ts'
@@ -43,6 +43,8 @@ export interface Builder extends AsyncDisposable {
   runs(text: string): Promise<number>
   /** Resolves when such a container has been started. */
   running(text: string): Promise<void>
+  /** Of the daemon that runs at present. */
+  readonly daemon: { controlGroup: string; pid(): Promise<number> }
   /** Stops the daemon and deletes BuildKit's state; the cache store stays. */
   forgetBuildkit(): Promise<void>
   /** Called with the digests of every record right after it was composed for a solve, and what unpins them. */
@@ -144,7 +146,7 @@ export async function startBuilder(): Promise<Builder> {
 
   // The daemon's socket is nobody's interface but this test's: it is found where the daemon was started.
   const handle = await pool.acquire(scope, { signal: AbortSignal.timeout(60_000) })
-  const { socket } = handle
+  const { socket, controlGroup } = handle
   handle[Symbol.dispose]()
 
   const through = await makeClients(folder, 'through', `tcp://127.0.0.1:${proxy.port}`, {
@@ -184,6 +186,7 @@ export async function startBuilder(): Promise<Builder> {
         await delay(20)
       }
     },
+    daemon: { controlGroup, pid: () => findDaemon(socket) },
     async forgetBuildkit() {
       // The last connection lets go of the daemon a moment after its build has settled.
       const limit = AbortSignal.timeout(30_000)
@@ -197,6 +200,18 @@ export async function startBuilder(): Promise<Builder> {
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   }
   return builder
+}
+
+/** buildkitd itself, by the configuration file beside its socket. */
+async function findDaemon(socket: string): Promise<number> {
+  const config = `${socket.slice(0, -'.sock'.length)}.toml`
+  for (const pid of await readdir('/proc')) {
+    if (!/^\d+$/.test(pid)) continue
+    const line = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
+    const words = line.split('\0')
+    if (path.basename(words[0] ?? '') === 'buildkitd' && words.includes(config)) return Number(pid)
+  }
+  throw new Error('no BuildKit is running')
 }
 
 /** Takes runc's place, notes what is about to run, and becomes runc. */

@@ -22,6 +22,7 @@ import {
   serveContentRead,
   serveHistory,
 } from './control-calls/index.ts'
+import type { ClientPart } from './failure.ts'
 import type { BuildProxyDeps } from './index.ts'
 import { passThrough, readPlainRequest, sendReply, signalOf } from './pass-through.ts'
 import { buildIdHeader, controlSolve, sessionIdHeader } from './paths.ts'
@@ -69,6 +70,7 @@ export function serveConnection(
   const buildId = options.buildId ?? `standby-${randomUUID()}`
   const log = deps.log.child({ scope: scopeId(scope), build: buildId })
   const gone = new AbortController()
+  let stopping = false
   const finished = Promise.withResolvers<void>()
   const solves = new Set<Promise<void>>()
   /** Keeps the slot of a client that has come but not yet begun. */
@@ -144,6 +146,7 @@ export function serveConnection(
           report: (solve: Parameters<typeof deps.report>[1]) =>
             deps.report({ buildId, scope }, solve),
           traffic: () => ({ in: socket.bytesRead, out: socket.bytesWritten }),
+          clientPart: () => partOf(socket, stopping),
           log,
         }
         const message = narrowControlSolve(narrowing, await readPlainRequest(down))
@@ -205,11 +208,18 @@ export function serveConnection(
 
   return {
     close: () => {
+      stopping = true
       session.close()
       session.destroy()
     },
     finished: finished.promise,
   }
+}
+
+/** Who gives a call up resets it; a connection that ends first was left without a word. */
+function partOf(socket: TLSSocket, stopping: boolean): ClientPart {
+  if (stopping) return 'node stopping'
+  return socket.readableEnded || socket.destroyed ? 'lost' : 'cancelled'
 }
 
 /** @throws HearthError `invalid-input` when the metadata does not stand there exactly once. */

@@ -76,6 +76,8 @@ export async function serveProgress(
       // A broken stream ends the progress, not the build.
     }
     down.off('close', cancel)
+    // Whatever ended the progress, the build's own answer says it, and clients take the first error they get.
+    ended['grpc-status'] ??= '0'
     return Object.fromEntries(Object.entries(ended).filter(([name]) => !name.startsWith(':')))
   }
 }

@@ -3,6 +3,7 @@ import type { OutgoingHttpHeaders, ServerHttp2Stream } from 'node:http2'
 import { HearthError } from '../../../core/errors.ts'
 import type { Logger } from '../../../core/log.ts'
 import type { Scope } from '../../../core/scope.ts'
+import type { Operation } from '../../../plan/operations.ts'
 import { SolveRequest } from '../../../proto/generated/buildkit/control.ts'
 import type { SolveReport } from '../../../proto/generated/hearth/v1/build.ts'
 import type { Lease } from '../../scheduler/index.ts'
@@ -10,6 +11,7 @@ import type { DaemonHandle } from '../daemon/index.ts'
 import type { Records } from '../records/index.ts'
 import type { Registry } from '../registry/index.ts'
 import { openCacheAccess } from './cache-access.ts'
+import type { ClientPart } from './failure.ts'
 import { sendReply, signalOf } from './pass-through.ts'
 import { controlSolve } from './paths.ts'
 import type { QuietTime } from './quiet-time.ts'
@@ -17,7 +19,8 @@ import type { ReportAhead } from './report-waits.ts'
 import { createShadowBuild } from './shadow-build.ts'
 import { createShadowMirror } from './shadow-mirror.ts'
 import { sharedSolveFields } from './solve-edits.ts'
-import { endSolve, type SolveEnd } from './solve-end.ts'
+import { endSolve } from './solve-end.ts'
+import { type SolveAnswer, watchFailures } from './solve-failure.ts'
 import { createSolveJob, type SolveJob } from './solve-job.ts'
 import { createStepWatch } from './step-watch.ts'
 import { connectUpstream, metadataOf, replyFor, type Upstream } from './upstream.ts'
@@ -36,6 +39,8 @@ export interface ServeSolveDeps {
   announce: () => ReportAhead
   /** Bytes from and to the client so far, whole connection. */
   traffic: () => { in: number; out: number }
+  /** What the client has to do with the end of its calls, asked in the moment that they end. */
+  clientPart: () => ClientPart
   log: Logger
 }
 
@@ -95,24 +100,27 @@ export async function serveSolve(
     return slot
   }
   const makeMirror = () => createShadowMirror(makeShadow, watch)
-  const job = createSolveJob({ upstream, cache, watch, makeMirror, begin, log }, message, request)
+  const operations = (): readonly Operation[] => job.mirror.operations
+  const failures = watchFailures({ ...deps, watch, operations }, { startedAtMs, signal })
+  const { blame } = failures
+  const jobDeps = { upstream, cache, watch, makeMirror, begin, blame, log }
+  const job: SolveJob = createSolveJob(jobDeps, message, request)
   options.jobs.set(request.ref, job)
   stack.defer(() => options.jobs.delete(request.ref))
 
-  let answer: SolveEnd['answer']
+  let answer: SolveAnswer
   try {
     const reply = await job.solve(metadata, signal)
     sendReply(down, reply)
     answer = { reply }
   } catch (error) {
-    // A daemon that died says why; the calls that it broke do not know.
-    answer = { error: daemon.ended.aborted && !signal.aborted ? daemon.ended.reason : error }
-    sendReply(down, replyFor(answer.error))
+    answer = { error }
+    sendReply(down, replyFor(error))
   }
   running.dispose()
   const { in: bytesIn, out: bytesOut } = deps.traffic()
   const clientBytes = { in: bytesIn - bytesBefore.in, out: bytesOut - bytesBefore.out }
   const end = { ref: request.ref, startedAtMs, answer, clientBytes }
   const reported = (): void => ahead[Symbol.dispose]()
-  await endSolve({ ...deps, job, cache, watch, reported, log }, end, options.scope)
+  await endSolve({ ...deps, job, cache, watch, failures, reported, log }, end, options.scope)
 }

@@ -3,36 +3,33 @@
  * fragment of the scope's record, and the steps become the report.
  */
 import { setTimeout as delay } from 'node:timers/promises'
-import { status as grpcStatus } from '@grpc/grpc-js'
 import { describeError, HearthError, toHearthError } from '../../../core/errors.ts'
 import type { Logger } from '../../../core/log.ts'
 import type { Scope } from '../../../core/scope.ts'
 import {
   BuildOutcome,
+  Cause,
+  type Failure,
   KeepOutcome,
   type SolveReport,
 } from '../../../proto/generated/hearth/v1/build.ts'
 import type { Records } from '../records/index.ts'
 import type { CacheAccess } from './cache-access.ts'
 import type { QuietTime } from './quiet-time.ts'
+import type { SolveAnswer, SolveFailures } from './solve-failure.ts'
 import type { SolveJob } from './solve-job.ts'
 import { makeReport } from './solve-report.ts'
 import { isFinished, type StepWatch } from './step-watch.ts'
-import type { Reply } from './upstream.ts'
 
 export interface SolveEnd {
   readonly ref: string
   readonly startedAtMs: number
-  /** BuildKit's answer, or what came instead of one. */
-  readonly answer: { reply: Reply } | { error: unknown }
+  readonly answer: SolveAnswer
   readonly clientBytes: { in: number; out: number }
 }
 
 /** Status events trail the answer by milliseconds; a report does not wait longer for the last of them. */
 const lastProgressMs = 1_000
-
-/** The same for a failed build, whose failure stays in BuildKit until its shadow goes. */
-const failedProgressMs = 200
 
 /** Taking over what is finished takes milliseconds; what still runs, and is to be stopped, waits for it. */
 const takeOverMs = 400
@@ -51,6 +48,7 @@ export async function endSolve(
     watch: StepWatch
     records: Records
     quiet: QuietTime
+    failures: SolveFailures
     report: (solve: SolveReport) => void
     /** Called once the solve has been reported, or when there is nothing to report. */
     reported: () => void
@@ -61,8 +59,9 @@ export async function endSolve(
 ): Promise<void> {
   const { job, cache, watch, log } = deps
   const endedAtMs = Date.now()
-  const outcome = outcomeOf(end.answer)
-  const succeeded = outcome === BuildOutcome.BUILD_OUTCOME_SUCCEEDED
+  const failure = await deps.failures.explain(end.answer)
+  const outcome = outcomeOf(failure)
+  const succeeded = failure === undefined
   const tell = (keep: KeepOutcome, keepReason: string): void => {
     const { read, kept, linked } = cache.bytes
     deps.report(
@@ -72,6 +71,7 @@ export async function endSolve(
         endedAtMs,
         outcome,
         error: errorOf(end.answer),
+        failure,
         operations: job.mirror.operations,
         vertices: watch.vertices,
         cacheBytesRead: read,
@@ -86,9 +86,9 @@ export async function endSolve(
     )
   }
   try {
-    const isWorthKeeping = succeeded || (await keepFinished(deps, outcome))
+    const isWorthKeeping = succeeded || (await keepFinished(deps, failure.cause))
     const keep = isWorthKeeping ? keepCache(deps, scope) : undefined
-    await lastProgress(watch, lastProgressMs)
+    await Promise.race([watch.ended(), delay(lastProgressMs, undefined, { ref: false })])
     // A question to a frontend, or a probe: nothing was built and there is nothing to tell.
     if (succeeded && job.mirror.operations.length === 0) return
     const { KEEP_OUTCOME_NOTHING, KEEP_OUTCOME_PENDING } = KeepOutcome
@@ -102,6 +102,12 @@ export async function endSolve(
   }
 }
 
+const nothingLeftAfter: readonly Cause[] = [
+  Cause.CAUSE_BUILDKIT_DIED,
+  Cause.CAUSE_BUILDKIT_HUNG,
+  Cause.CAUSE_NODE_STOPPED,
+]
+
 /**
  * Lets go of a build that came to no end, but for what it has finished: whoever tries again, wherever, need
  * not run that again. Nobody waits for this but steps that are to be stopped.
@@ -109,9 +115,8 @@ export async function endSolve(
  */
 async function keepFinished(
   { job, watch }: { job: SolveJob; watch: StepWatch },
-  outcome: BuildOutcome,
+  cause: Cause,
 ): Promise<boolean> {
-  if (outcome === BuildOutcome.BUILD_OUTCOME_FAILED) await lastProgress(watch, failedProgressMs)
   const finished = new Set<string>()
   for (const vertex of watch.vertices.values()) if (isFinished(vertex)) finished.add(vertex.digest)
   // What was all there before is kept already.
@@ -119,15 +124,11 @@ async function keepFinished(
     ({ kind, vertexDigest }) =>
       kind !== 'source' && finished.has(vertexDigest) && !watch.vertices.get(vertexDigest)?.cached,
   )
-  if (outcome === BuildOutcome.BUILD_OUTCOME_LOST || !hasRun) {
+  if (nothingLeftAfter.includes(cause) || !hasRun) {
     job.mirror.cancel()
     return false
   }
   return job.mirror.keepFinished(finished, { limitMs: takeOverMs })
-}
-
-function lastProgress(watch: StepWatch, limitMs: number): Promise<void> {
-  return Promise.race([watch.ended(), delay(limitMs, undefined, { ref: false })])
 }
 
 /** Never rejects: the client has its answer and keeps it. */
@@ -161,18 +162,22 @@ async function keepCache(
   }
 }
 
-function outcomeOf(answer: SolveEnd['answer']): BuildOutcome {
-  if ('error' in answer) {
-    return toHearthError(answer.error).code === 'cancelled'
-      ? BuildOutcome.BUILD_OUTCOME_CANCELLED
-      : BuildOutcome.BUILD_OUTCOME_LOST
-  }
-  if (answer.reply.status === grpcStatus.OK) return BuildOutcome.BUILD_OUTCOME_SUCCEEDED
-  return answer.reply.status === grpcStatus.CANCELLED
-    ? BuildOutcome.BUILD_OUTCOME_CANCELLED
+/** Causes by which nobody had an answer. */
+const lostBy: readonly Cause[] = [
+  Cause.CAUSE_BUILDKIT_DIED,
+  Cause.CAUSE_BUILDKIT_HUNG,
+  Cause.CAUSE_CLIENT_LOST,
+  Cause.CAUSE_NODE_STOPPED,
+]
+
+function outcomeOf(failure: Failure | undefined): BuildOutcome {
+  if (failure === undefined) return BuildOutcome.BUILD_OUTCOME_SUCCEEDED
+  if (failure.cause === Cause.CAUSE_CLIENT_CANCELLED) return BuildOutcome.BUILD_OUTCOME_CANCELLED
+  return lostBy.includes(failure.cause)
+    ? BuildOutcome.BUILD_OUTCOME_LOST
     : BuildOutcome.BUILD_OUTCOME_FAILED
 }
 
-function errorOf(answer: SolveEnd['answer']): string {
+function errorOf(answer: SolveAnswer): string {
   return 'error' in answer ? describeError(answer.error) : answer.reply.statusMessage
 }

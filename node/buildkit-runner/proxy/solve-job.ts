@@ -56,6 +56,8 @@ export interface SolveJobDeps {
   makeMirror: () => ShadowMirror
   /** Waits for a slot; called before anything of the solve may run, more than once. */
   begin: () => Promise<void>
+  /** The error that stands for one that broke a call. */
+  blame: (error: unknown) => Promise<unknown>
   log: Logger
 }
 
@@ -266,6 +268,8 @@ export function createSolveJob(
       try {
         await start(attempt, headers, signal)
         return await finalReply(signal)
+      } catch (error) {
+        throw await deps.blame(error)
       } finally {
         settled = true
         announce()
@@ -280,7 +284,9 @@ export function createSolveJob(
         await replay
         const during = attempt
         if (path === bridgeReturn && during.returned !== undefined) return during.returned
-        const reply = await bridgeCall(path, bytes, headers, signal)
+        const reply = await bridgeCall(path, bytes, headers, signal).catch(async (error) => {
+          throw await deps.blame(error)
+        })
         if (signal.aborted || !(await replayed(during, reply))) return reply
       }
     },

@@ -2,6 +2,7 @@
 import type { Operation } from '../../../plan/operations.ts'
 import {
   BuildOutcome,
+  type Failure,
   type KeepOutcome,
   SolveReport,
   Step,
@@ -15,6 +16,8 @@ export interface SolveFacts {
   endedAtMs: number
   outcome: BuildOutcome
   error: string
+  /** Undefined for success. */
+  failure: Failure | undefined
   operations: readonly Operation[]
   vertices: ReadonlyMap<string, VertexProgress>
   cacheBytesRead: number
@@ -28,11 +31,13 @@ export interface SolveFacts {
 }
 
 export function makeReport(facts: SolveFacts): SolveReport {
+  const { failure, ...told } = facts
   const steps = uniqueSteps(facts.operations).map((operation) =>
     stepOf(operation, facts.vertices.get(operation.vertexDigest), facts.outcome),
   )
   return SolveReport.fromPartial({
-    ...facts,
+    ...told,
+    ...(failure === undefined ? {} : { failure }),
     startedAt: new Date(facts.startedAtMs),
     durationMs: Math.max(0, Math.round(facts.endedAtMs - facts.startedAtMs)),
     steps,
@@ -68,10 +73,15 @@ function stepOf(
   })
 }
 
+/** A step beside the one that failed is cancelled by BuildKit. */
+function isEndedFromOutside(outcome: BuildOutcome, error: string): boolean {
+  return outcome !== BuildOutcome.BUILD_OUTCOME_FAILED || /context canceled/.test(error)
+}
+
 function outcomeOf(progress: VertexProgress | undefined, outcome: BuildOutcome): StepOutcome {
   if (progress?.cached) return StepOutcome.STEP_OUTCOME_REUSED
   if (progress?.error) {
-    return outcome === BuildOutcome.BUILD_OUTCOME_CANCELLED
+    return isEndedFromOutside(outcome, progress.error)
       ? StepOutcome.STEP_OUTCOME_CANCELLED
       : StepOutcome.STEP_OUTCOME_FAILED
   }

@@ -23,6 +23,8 @@ export interface VertexProgress {
   /** Started and not completed since. */
   running: boolean
   error: string
+  /** It printed that a file system was full. */
+  saidNoSpace: boolean
 }
 
 /** Its result is there. */
@@ -62,6 +64,7 @@ export function createStepWatch(upstream: Upstream): StepWatch {
     await readStatus(upstream, ref, (response) => {
       if (followed !== ref) return
       for (const vertex of response.vertexes) record(vertices, vertex)
+      for (const { vertex, msg } of response.logs) listen(vertices.get(vertex), msg)
       if (response.vertexes.length > 0) wake()
     })
     if (followed !== ref) return
@@ -96,6 +99,7 @@ function record(
       cached: false,
       running: false,
       error: '',
+      saidNoSpace: false,
     }
     vertices.set(event.digest, vertex)
   }
@@ -107,6 +111,14 @@ function record(
   vertex.cached ||= event.cached
   vertex.running = event.started !== undefined && event.completed === undefined
   if (event.error !== '') vertex.error = event.error
+}
+
+/** The text of ENOSPC in glibc, musl, busybox, Go and Node; other languages print their own as well. */
+function listen(vertex: VertexProgress | undefined, message: Uint8Array): void {
+  if (vertex === undefined || vertex.saidNoSpace) return
+  vertex.saidNoSpace = /no space left on device|ENOSPC/i.test(
+    Buffer.from(message).toString('latin1'),
+  )
 }
 
 function minimum(left: number | undefined, right: number | undefined): number | undefined {

@@ -55,13 +55,61 @@ export namespace BuildOutcome {
   export type BUILD_OUTCOME_LOST = typeof BuildOutcome.BUILD_OUTCOME_LOST;
 }
 
+/** Why a solve came to no good end. */
+export const Cause = {
+  /** CAUSE_UNSPECIFIED - It came to a good end, or whoever reported it did not tell causes yet. */
+  CAUSE_UNSPECIFIED: 0,
+  /** CAUSE_STEP_FAILED - A step ended with an exit code of its own making. */
+  CAUSE_STEP_FAILED: 1,
+  /** CAUSE_STEP_KILLED - A step was ended by a signal. */
+  CAUSE_STEP_KILLED: 2,
+  /** CAUSE_OUT_OF_MEMORY - The kernel killed what a step ran, because it or the machine was out of memory. */
+  CAUSE_OUT_OF_MEMORY: 3,
+  /** CAUSE_STEP_DISK_FULL - A file system that a step wrote to was full; the node's disk was not. */
+  CAUSE_STEP_DISK_FULL: 4,
+  /** CAUSE_NODE_DISK_FULL - The node's disk was full, or so nearly full that the node ended its builds. */
+  CAUSE_NODE_DISK_FULL: 5,
+  /** CAUSE_BUILDKIT_DIED - BuildKit's process died. */
+  CAUSE_BUILDKIT_DIED: 6,
+  /** CAUSE_BUILDKIT_HUNG - BuildKit hung and was replaced. */
+  CAUSE_BUILDKIT_HUNG: 7,
+  /** CAUSE_CLIENT_CANCELLED - The client said that it does not want the build any more, for example by Ctrl-C. */
+  CAUSE_CLIENT_CANCELLED: 8,
+  /** CAUSE_CLIENT_LOST - The client's connection ended without a word. */
+  CAUSE_CLIENT_LOST: 9,
+  /** CAUSE_NODE_STOPPED - The node was stopped in an orderly way. */
+  CAUSE_NODE_STOPPED: 10,
+  /** CAUSE_NODE_LOST - The node ended, or started again, without a word about the build. */
+  CAUSE_NODE_LOST: 11,
+  /** CAUSE_REFUSED - BuildKit refused: a Dockerfile with a mistake, a file or an image that is not there, no permission. */
+  CAUSE_REFUSED: 12,
+} as const;
+
+export type Cause = typeof Cause[keyof typeof Cause];
+
+export namespace Cause {
+  export type CAUSE_UNSPECIFIED = typeof Cause.CAUSE_UNSPECIFIED;
+  export type CAUSE_STEP_FAILED = typeof Cause.CAUSE_STEP_FAILED;
+  export type CAUSE_STEP_KILLED = typeof Cause.CAUSE_STEP_KILLED;
+  export type CAUSE_OUT_OF_MEMORY = typeof Cause.CAUSE_OUT_OF_MEMORY;
+  export type CAUSE_STEP_DISK_FULL = typeof Cause.CAUSE_STEP_DISK_FULL;
+  export type CAUSE_NODE_DISK_FULL = typeof Cause.CAUSE_NODE_DISK_FULL;
+  export type CAUSE_BUILDKIT_DIED = typeof Cause.CAUSE_BUILDKIT_DIED;
+  export type CAUSE_BUILDKIT_HUNG = typeof Cause.CAUSE_BUILDKIT_HUNG;
+  export type CAUSE_CLIENT_CANCELLED = typeof Cause.CAUSE_CLIENT_CANCELLED;
+  export type CAUSE_CLIENT_LOST = typeof Cause.CAUSE_CLIENT_LOST;
+  export type CAUSE_NODE_STOPPED = typeof Cause.CAUSE_NODE_STOPPED;
+  export type CAUSE_NODE_LOST = typeof Cause.CAUSE_NODE_LOST;
+  export type CAUSE_REFUSED = typeof Cause.CAUSE_REFUSED;
+}
+
 /** What became of the cache that a build made. */
 export const KeepOutcome = {
   KEEP_OUTCOME_UNSPECIFIED: 0,
   KEEP_OUTCOME_PENDING: 1,
   KEEP_OUTCOME_KEPT: 2,
   KEEP_OUTCOME_LOST: 3,
-  /** KEEP_OUTCOME_NOTHING - Nothing to keep: the build failed, was cancelled or made nothing that can be exported. */
+  /** KEEP_OUTCOME_NOTHING - Nothing to keep: the build finished no step that was not there before, or nothing that can be exported. */
   KEEP_OUTCOME_NOTHING: 4,
 } as const;
 
@@ -103,6 +151,23 @@ export interface Step {
   platform: string;
 }
 
+/** What went wrong, for people. The texts are one line each and complete without the other fields. */
+export interface Failure {
+  cause: Cause;
+  /** What happened and where: "[build 3/5] RUN make (Dockerfile:12) was killed by SIGTERM". */
+  text: string;
+  /** What the person can do; may be empty. */
+  advice: string;
+  /** The step that failed, or that was running; empty when none was. */
+  step: string;
+  dockerfile: string;
+  /** Counted from 1; 0 when unknown. */
+  firstLine: number;
+  lastLine: number;
+  /** The exit code of the step, where it has one. */
+  exitCode: number;
+}
+
 /** One Control.Solve as the node saw it. A `hearth build` is one solve; a bake is one per group or target. */
 export interface SolveReport {
   /** BuildKit's reference of the solve. */
@@ -125,6 +190,8 @@ export interface SolveReport {
   error: string;
   /** True when a cached blob could not be delivered and the solve was replayed without import. */
   replayed: boolean;
+  /** Present unless the solve succeeded. */
+  failure: Failure | undefined;
 }
 
 export interface BuildReport {
@@ -149,6 +216,8 @@ export interface Build {
   stepsTotal: number;
   savedMs: number;
   durationMs: number;
+  /** Why the build did not succeed: that of the solve that failed first, or what the coordinator knows itself. */
+  failure: Failure | undefined;
 }
 
 function createBaseScope(): Scope {
@@ -392,6 +461,145 @@ export const Step: MessageFns<Step> = {
   },
 };
 
+function createBaseFailure(): Failure {
+  return { cause: 0, text: "", advice: "", step: "", dockerfile: "", firstLine: 0, lastLine: 0, exitCode: 0 };
+}
+
+export const Failure: MessageFns<Failure> = {
+  encode(message: Failure, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.cause !== 0) {
+      writer.uint32(8).int32(message.cause);
+    }
+    if (message.text !== "") {
+      writer.uint32(18).string(message.text);
+    }
+    if (message.advice !== "") {
+      writer.uint32(26).string(message.advice);
+    }
+    if (message.step !== "") {
+      writer.uint32(34).string(message.step);
+    }
+    if (message.dockerfile !== "") {
+      writer.uint32(42).string(message.dockerfile);
+    }
+    if (message.firstLine !== 0) {
+      writer.uint32(48).int32(message.firstLine);
+    }
+    if (message.lastLine !== 0) {
+      writer.uint32(56).int32(message.lastLine);
+    }
+    if (message.exitCode !== 0) {
+      writer.uint32(64).int32(message.exitCode);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Failure {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFailure();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.cause = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.text = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.advice = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.step = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.dockerfile = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.firstLine = reader.int32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.lastLine = reader.int32();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.exitCode = reader.int32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Failure>): Failure {
+    return Failure.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Failure>): Failure {
+    const message = createBaseFailure();
+    message.cause = object.cause ?? 0;
+    message.text = object.text ?? "";
+    message.advice = object.advice ?? "";
+    message.step = object.step ?? "";
+    message.dockerfile = object.dockerfile ?? "";
+    message.firstLine = object.firstLine ?? 0;
+    message.lastLine = object.lastLine ?? 0;
+    message.exitCode = object.exitCode ?? 0;
+    return message;
+  },
+};
+
 function createBaseSolveReport(): SolveReport {
   return {
     ref: "",
@@ -408,6 +616,7 @@ function createBaseSolveReport(): SolveReport {
     keepReason: "",
     error: "",
     replayed: false,
+    failure: undefined,
   };
 }
 
@@ -454,6 +663,9 @@ export const SolveReport: MessageFns<SolveReport> = {
     }
     if (message.replayed !== false) {
       writer.uint32(112).bool(message.replayed);
+    }
+    if (message.failure !== undefined) {
+      Failure.encode(message.failure, writer.uint32(122).fork()).join();
     }
     return writer;
   },
@@ -583,6 +795,14 @@ export const SolveReport: MessageFns<SolveReport> = {
             message.replayed = reader.bool();
             continue;
           }
+          case 15: {
+            if (tag !== 122) {
+              break;
+            }
+
+            message.failure = Failure.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -614,6 +834,9 @@ export const SolveReport: MessageFns<SolveReport> = {
     message.keepReason = object.keepReason ?? "";
     message.error = object.error ?? "";
     message.replayed = object.replayed ?? false;
+    message.failure = (object.failure !== undefined && object.failure !== null)
+      ? Failure.fromPartial(object.failure)
+      : undefined;
     return message;
   },
 };
@@ -723,6 +946,7 @@ function createBaseBuild(): Build {
     stepsTotal: 0,
     savedMs: 0,
     durationMs: 0,
+    failure: undefined,
   };
 }
 
@@ -763,6 +987,9 @@ export const Build: MessageFns<Build> = {
     }
     if (message.durationMs !== 0) {
       writer.uint32(96).int64(message.durationMs);
+    }
+    if (message.failure !== undefined) {
+      Failure.encode(message.failure, writer.uint32(106).fork()).join();
     }
     return writer;
   },
@@ -876,6 +1103,14 @@ export const Build: MessageFns<Build> = {
             message.durationMs = longToNumber(reader.int64());
             continue;
           }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.failure = Failure.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -905,6 +1140,9 @@ export const Build: MessageFns<Build> = {
     message.stepsTotal = object.stepsTotal ?? 0;
     message.savedMs = object.savedMs ?? 0;
     message.durationMs = object.durationMs ?? 0;
+    message.failure = (object.failure !== undefined && object.failure !== null)
+      ? Failure.fromPartial(object.failure)
+      : undefined;
     return message;
   },
 };
