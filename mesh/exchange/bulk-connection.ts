@@ -1,6 +1,7 @@
 /**
- * The reading end of the direct road: one keep-alive connection, HTTP/1.1 answers read by hand. The socket reads
- * straight into blocks (`onread`), which is several times faster than a response stream and its chunks.
+ * The reading end of the direct road: one keep-alive connection to a node, HTTP/1.1 answers read by hand. The
+ * socket reads straight into blocks (`onread`), which is several times faster than a response stream and its
+ * chunks.
  */
 import type { OnReadOpts } from 'node:net'
 import tls from 'node:tls'
@@ -8,12 +9,22 @@ import type { TlsIdentity } from '../../core/grpc-server.ts'
 import { nodeServerName } from '../../core/identity.ts'
 import { type BlockPool, blockBytes } from './block-pool.ts'
 import { blobPath, type NamedBlob } from './bulk-paths.ts'
-import { type BlockSink, type SourceConnection, SourceFailure } from './source-connection.ts'
+import { type BlockSink, SourceFailure } from './source-connection.ts'
 
 export interface BulkPeer {
   nodeId: string
   host: string
   port: number
+}
+
+export interface BulkConnection extends Disposable {
+  readonly nodeId: string
+  /** All bytes it has received. */
+  readonly bytesReceived: number
+  /** False once it is closed, by whomever: then it is of no use any more. */
+  readonly isOpen: boolean
+  /** One at a time. See SourceConnection.read. */
+  read(blob: NamedBlob, range: { start: number; end: number }, onBlock: BlockSink): Promise<void>
 }
 
 /** Blocks of one connection that may wait for the disk. */
@@ -39,9 +50,8 @@ interface Broken {
 export async function connectBulk(
   deps: { blocks: BlockPool; identity: TlsIdentity },
   peer: BulkPeer,
-  blob: NamedBlob,
   limits: { connectMs: number; signal: AbortSignal },
-): Promise<SourceConnection> {
+): Promise<BulkConnection> {
   const { blocks, identity } = deps
   const head = Buffer.allocUnsafeSlow(headBytesMax)
   let headBytes = 0
@@ -148,10 +158,14 @@ export async function connectBulk(
   await connected(socket, limits)
 
   return {
+    nodeId: peer.nodeId,
     get bytesReceived() {
       return bytesReceived
     },
-    async read({ start, end }, sink) {
+    get isOpen() {
+      return broken === undefined
+    },
+    async read(blob, { start, end }, sink) {
       if (broken !== undefined) throw broken.error
       const { promise, resolve, reject } = Promise.withResolvers<void>()
       const current: Reading = {
@@ -166,7 +180,11 @@ export async function connectBulk(
         `GET ${blobPath(blob)} HTTP/1.1\r\nHost: ${nodeServerName(peer.nodeId)}\r\n` +
           `Range: bytes=${start}-${end - 1}\r\n\r\n`,
       )
-      await promise
+      try {
+        await promise
+      } finally {
+        reading = undefined
+      }
     },
     [Symbol.dispose]: () => fail(new SourceFailure('broken off', 'no longer wanted')),
   }

@@ -3,6 +3,7 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { describeError } from '../../core/errors.ts'
 import { createBlockPool } from './block-pool.ts'
 import { connectBulk } from './bulk-connection.ts'
+import { createBulkConnections } from './bulk-connections.ts'
 import type { NamedBlob } from './bulk-paths.ts'
 import { startBulkServer } from './bulk-server.ts'
 import { downloadBlob } from './download.ts'
@@ -18,6 +19,9 @@ const blocks = createBlockPool(idleBlocksMax)
 const downloads = new Map<number, AbortController>()
 const finds = new Map<number, (blob: { file: string; size: number } | undefined) => void>()
 let identity = start.identity
+const connections = createBulkConnections((peer, { signal }) =>
+  connectBulk({ blocks, identity }, peer, { connectMs: start.connectMs, signal }),
+)
 let lastFind = 0
 
 function say(message: FromThread): void {
@@ -36,7 +40,6 @@ function find(blob: NamedBlob): Promise<{ file: string; size: number } | undefin
 async function fetchBlob({ id, request }: Extract<ToThread, { type: 'fetch' }>): Promise<void> {
   const cancelled = new AbortController()
   downloads.set(id, cancelled)
-  const { connectMs } = request.limits
   try {
     const outcome = await downloadBlob(
       {
@@ -44,7 +47,7 @@ async function fetchBlob({ id, request }: Extract<ToThread, { type: 'fetch' }>):
         connect: async (source, { signal }) =>
           source.type === 'url'
             ? openUrl({ blocks }, source.url)
-            : connectBulk({ blocks, identity }, source, request, { connectMs, signal }),
+            : connections.open(source, request, { signal }),
       },
       { ...request, signal: cancelled.signal },
     )
@@ -70,9 +73,11 @@ async function run(): Promise<void> {
   parentPort?.on('message', (message: ToThread) => {
     switch (message.type) {
       case 'members':
+        connections.closeIdle(message.nodeIds)
         return server.setMembers(message.nodeIds)
       case 'identity':
         identity = message.identity
+        connections.closeIdle()
         return server.replaceIdentity(identity)
       case 'fetch':
         return void fetchBlob(message)
@@ -83,6 +88,7 @@ async function run(): Promise<void> {
         finds.delete(message.id)
         return
       case 'stop':
+        connections[Symbol.dispose]()
         for (const download of downloads.values()) download.abort()
         return void server[Symbol.asyncDispose]().then(() => parentPort?.close())
     }

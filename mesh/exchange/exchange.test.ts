@@ -36,11 +36,11 @@ for (const size of [0, 1, mebibyte - 1, mebibyte, 2 * mebibyte + 1, 7 * mebibyte
 
 test.serial('four slow sources bring a blob together', async (t) => {
   const peers = await createPeers(t)
-  const size = 32 * mebibyte
+  const size = 16 * mebibyte
   const bytes = randomBytes(size)
   const givers: TestPeer[] = []
   for (const name of ['a', 'b', 'c', 'd']) {
-    givers.push(await peers.add(name, { uploadBytesPerS: 12 * mebibyte }))
+    givers.push(await peers.add(name, { uploadBytesPerS: 3 * mebibyte }))
   }
   const digests = await Promise.all(givers.map((giver) => giver.hold(bytes)))
   const taker = await peers.add('taker', { limits: { ...limits, pieceBytes: mebibyte } })
@@ -69,6 +69,22 @@ test.serial('many fetches side by side each get their own blob', async (t) => {
     t.is(outcome.type, 'fetched', JSON.stringify(outcome))
     t.is(await fetchedBytes(file), blobs[index]?.digest ?? '')
   }
+})
+
+test.serial('a peer that was started again is reached again over a new connection', async (t) => {
+  const peers = await createPeers(t)
+  const taker = await peers.add('taker', { limits: { ...limits, asideMs: 0 } })
+  const bytes = randomBytes(1_000)
+  const first = await peers.add('giver')
+  const blob = { digest: await first.hold(bytes), size: bytes.length }
+  t.is((await taker.fetch(blob, [first.source])).outcome.type, 'fetched')
+  const { port } = first.exchange
+  await first.exchange[Symbol.asyncDispose]()
+  const second = await peers.add('giver', { port })
+  await second.hold(bytes)
+  const { outcome } = await taker.fetch(blob, [second.source])
+  t.is(outcome.type, 'fetched', JSON.stringify(outcome))
+  t.deepEqual(outcome.faults, [])
 })
 
 test.serial('a source without the blob is passed over, and is not blamed', async (t) => {
@@ -102,7 +118,10 @@ test.serial('a flipped bit costs its source the trust, not the blob', async (t) 
   const peers = await createPeers(t)
   const liar = await peers.add('liar')
   const giver = await peers.add('giver')
-  const taker = await peers.add('taker', { limits })
+  // Alone until it is found out, however slow the machine is.
+  const taker = await peers.add('taker', {
+    limits: { ...limits, hedgeMs: 30_000, pieceBytes: 16 * mebibyte },
+  })
   const bytes = randomBytes(9 * mebibyte)
   const digest = await giver.hold(bytes)
   const flipped = Buffer.from(bytes)

@@ -46,7 +46,7 @@ export async function createExchange(
   let closed = false
 
   const { host, port, identity, uploadBytesPerS } = options
-  const start: ThreadStart = { host, port, identity, uploadBytesPerS }
+  const start: ThreadStart = { host, port, identity, uploadBytesPerS, connectMs: limits.connectMs }
   const thread = new Worker(threadFile, { workerData: start })
   const tell = (message: ToThread): void => thread.postMessage(message)
   thread.on('message', (message: FromThread) => {
@@ -78,6 +78,7 @@ export async function createExchange(
     log.error({ error }, 'the thread of the direct road has failed')
     end(toHearthError(error, 'move blobs'))
   })
+  const gone = new Promise((resolve) => thread.once('exit', resolve))
   thread.on('exit', () => end(new HearthError('unavailable', 'the direct road is closed')))
   const boundPort = await listening.promise
 
@@ -151,7 +152,6 @@ export async function createExchange(
     replaceIdentity: (renewed) => tell({ type: 'identity', identity: renewed }),
     async [Symbol.asyncDispose]() {
       closed = true
-      const gone = new Promise((resolve) => thread.once('exit', resolve))
       tell({ type: 'stop' })
       const late = setTimeout(() => void thread.terminate(), stopMs)
       await gone

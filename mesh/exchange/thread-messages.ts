@@ -9,6 +9,7 @@ export interface ThreadStart {
   readonly port: number
   readonly identity: TlsIdentity
   readonly uploadBytesPerS: number | undefined
+  readonly connectMs: number
 }
 
 export type ToThread =
