@@ -1,6 +1,7 @@
 /** A node: constructs its rooms, joins the coordinator, and takes everything down again in reverse order. */
 import os from 'node:os'
 import path from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
 import { lockFolder } from '../core/folder-lock.ts'
 import { claimDataFolder } from '../core/format-version.ts'
 import { formatAddress } from '../core/grpc-server.ts'
@@ -13,6 +14,7 @@ import { createBuildProxy } from './buildkit-runner/proxy/index.ts'
 import { createRecords } from './buildkit-runner/records/index.ts'
 import { createRegistry } from './buildkit-runner/registry/index.ts'
 import { type EvictionPolicy, openCacheStore } from './cache-store/index.ts'
+import { createDiskBudget, type DiskBudget } from './disk/index.ts'
 import { joinCoordinator } from './membership.ts'
 import { measureLoad } from './membership-load.ts'
 import { nativePlatform } from './native-platform.ts'
@@ -29,6 +31,8 @@ export interface NodeOptions {
   listen: { host: string; port: number }
   /** Builds at a time; undefined: as the machine allows. */
   slots: number | undefined
+  /** Limits of the node's disk; see DiskBudgetOptions. Default: as the disk allows. */
+  disk?: { bytesMax?: number | undefined; freeBytesMin?: number | undefined }
   log: Logger
   /** Gives the start up. A node that runs is stopped by disposing of it. */
   signal: AbortSignal
@@ -64,6 +68,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
   // The registry's port is part of every daemon's configuration, and what daemons have made is taken over
   // by the registry: it comes first and learns of the daemons through this.
   let daemons: DaemonPool | undefined
+  let disk: DiskBudget | undefined
   const registry = stack.use(
     await createRegistry({
       store,
@@ -76,6 +81,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
       { log },
       {
         folder: inside('buildkit'),
+        onIdle: () => disk?.tend(),
         registry: { host: registryName, port: registry.port },
       },
     ),
@@ -83,6 +89,10 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
   const scheduler = stack.use(
     createScheduler({ log }, { slots: options.slots ?? slotsOfThisMachine() }),
   )
+  const budget = stack.use(
+    await createDiskBudget({ daemons, store, scheduler, log }, { folder, ...options.disk }),
+  )
+  disk = budget
 
   const membership = stack.use(
     await joinCoordinator(
@@ -121,6 +131,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
         store,
         records,
         daemons,
+        disk,
         scheduler,
         reports: {
           async settled(buildId, waiting) {
@@ -130,7 +141,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
         },
         log,
       },
-      { host: options.listen.host, port: 0, nodeId, identity, dataFolder: folder },
+      { host: options.listen.host, port: 0, nodeId, identity },
     ),
   )
   membership.announce({
@@ -138,8 +149,15 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
       build: reachable(options.listen.host, proxy.port),
       control: reachable(options.listen.host, service.port),
     },
-    load: () => measureLoad({ scheduler, store }, { dataFolder: folder }),
-    onPolicies: (policies) => store.setPolicies(withDefaults(policies)),
+    load: () => measureLoad({ scheduler, store, disk: budget }, { dataFolder: folder }),
+    onPolicies(policies) {
+      const known = withDefaults(policies)
+      const isNew = [...known].some(
+        ([project, policy]) => !isDeepStrictEqual(store.policyOf(project), policy),
+      )
+      store.setPolicies(known)
+      if (isNew) budget.tend()
+    },
     onIdentity: (renewed) => {
       proxy.replaceIdentity(renewed)
       service.replaceIdentity(renewed)

@@ -1,59 +1,61 @@
 /** What this node's caches hold, whether they are sound, and how a project is forgotten. */
-import { statfs } from 'node:fs/promises'
 import { parseScopeId, type Scope, type ScopeId, scopeId } from '../core/scope.ts'
 import type { NodeCacheUsage, ScopeUsage, VerifyEvent } from '../proto/generated/hearth/v1/node.ts'
 import type { DaemonPool } from './buildkit-runner/daemon/index.ts'
 import type { Records } from './buildkit-runner/records/index.ts'
 import type { CacheStore } from './cache-store/index.ts'
+import type { CachesUsage, DiskBudget } from './disk/index.ts'
 
 export interface CachesDeps {
   store: CacheStore
   records: Records
   daemons: DaemonPool
+  disk: DiskBudget
 }
 
 /** @param options.project empty for all. */
 export async function measureUsage(
   deps: CachesDeps,
-  options: { nodeId: string; project: string; dataFolder: string },
+  options: { nodeId: string; project: string; signal: AbortSignal },
 ): Promise<NodeCacheUsage> {
-  const usage = deps.store.usage()
-  const scopes = scopesOf(deps).filter(
-    ({ project }) => options.project === '' || project === options.project,
-  )
+  const caches = await deps.disk.usage(options)
+  const isAsked = (project: string): boolean =>
+    options.project === '' || project === options.project
+  const { sharedBytes, setAsideBytes, totalBytes, limitBytes, freeBytes, marks } = caches
   return {
     nodeId: options.nodeId,
-    scopes: await Promise.all(scopes.map((scope) => measureScope(deps, usage, scope))),
-    storeBytes: usage.bytes,
-    diskFreeBytes: await freeBytes(options.dataFolder),
-    disk: undefined,
-    projects: [],
+    scopes: scopesOf(deps)
+      .filter(({ project }) => isAsked(project))
+      .map((scope) => describeScope(deps, caches, scope)),
+    storeBytes: deps.store.usage().bytes,
+    diskFreeBytes: freeBytes,
+    disk: {
+      snapshotBytes: caches.snapshotBytes,
+      contentBytes: caches.contentBytes,
+      storeBytes: caches.storeBytes,
+      sharedBytes,
+      setAsideBytes,
+      totalBytes,
+      limitBytes,
+      freeBytes,
+      minimumFreeBytes: marks.minimum,
+      floorFreeBytes: marks.floor,
+    },
+    projects: caches.projects.filter(({ project }) => isAsked(project)),
   }
 }
 
-/** Bytes that this process could still write to the file system of a folder. */
-export async function freeBytes(folder: string): Promise<number> {
-  const { bavail, bsize } = await statfs(folder)
-  return bavail * bsize
-}
-
-const walkMs = 5 * 60_000
-
-async function measureScope(
-  deps: CachesDeps,
-  usage: ReturnType<CacheStore['usage']>,
-  scope: Scope,
-): Promise<ScopeUsage> {
-  const held = usage.scopes.get(scopeId(scope))
+function describeScope(deps: CachesDeps, caches: CachesUsage, scope: Scope): ScopeUsage {
+  const held = deps.store.usage().scopes.get(scopeId(scope))
+  const state = caches.scopes.get(scopeId(scope))
   return {
     scope,
     blobs: held?.blobs ?? 0,
     bytes: held?.bytes ?? 0,
     fragments: deps.records.count(scope),
-    buildkitBytes: (await deps.daemons.measure(scope, { signal: AbortSignal.timeout(walkMs) }))
-      .bytes,
+    buildkitBytes: state === undefined ? 0 : state.bytes + state.setAsideBytes,
     lastUsedAt: held === undefined ? undefined : new Date(held.lastUsedAtMs),
-    sharedBytes: 0,
+    sharedBytes: state?.sharedBytes ?? 0,
   }
 }
 

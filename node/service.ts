@@ -24,8 +24,6 @@ export interface NodeServiceOptions {
   nodeId: string
   /** This node's certificate and key, and the authority that the coordinator's is checked against. */
   identity: TlsIdentity
-  /** A folder on the disk whose free bytes count. */
-  dataFolder: string
 }
 
 /** Walking BuildKit's state, and reading every blob back. */
@@ -56,7 +54,8 @@ export async function createNodeService(
     }),
     usage: unaryHandler({ log, timeoutMs: usageMs }, ({ project }, context) => {
       requireCoordinator(context)
-      return measureUsage(deps, { ...options, project })
+      const { nodeId } = options
+      return measureUsage(deps, { nodeId, project, signal: context.signal })
     }),
     verify: streamHandler({ log, timeoutMs: verifyMs }, ({ project }, context) => {
       requireCoordinator(context)

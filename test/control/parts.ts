@@ -17,6 +17,7 @@ import { makeScope, type Scope } from '../../core/scope.ts'
 import type { DaemonPool } from '../../node/buildkit-runner/daemon/index.ts'
 import { createRecords } from '../../node/buildkit-runner/records/index.ts'
 import { openCacheStore } from '../../node/cache-store/index.ts'
+import { createDiskBudget } from '../../node/disk/index.ts'
 import { joinCoordinator, type Membership } from '../../node/membership.ts'
 import { measureLoad } from '../../node/membership-load.ts'
 import { createScheduler, type SchedulerOptions } from '../../node/scheduler/index.ts'
@@ -106,15 +107,15 @@ export async function startTestNode(options: TestNodeOptions): Promise<TestNode>
     ),
   )
   const daemons = twinOfDaemons(options.daemonScopes ?? [])
+  const disk = stack.use(await createDiskBudget({ daemons, store, scheduler, log }, { folder }))
   const service = stack.use(
     await createNodeService(
-      { scheduler, store, records, daemons, reports: membership, log },
+      { scheduler, store, records, daemons, disk, reports: membership, log },
       {
         host: '127.0.0.1',
         port: 0,
         nodeId: membership.nodeId,
         identity: membership.identity(),
-        dataFolder: folder,
       },
     ),
   )
@@ -122,7 +123,7 @@ export async function startTestNode(options: TestNodeOptions): Promise<TestNode>
   let policies: ReadonlyMap<string, CachePolicy> = new Map()
   membership.announce({
     addresses: { build: '127.0.0.1:9', control: controlAddress },
-    load: () => measureLoad({ scheduler, store }, { dataFolder: folder }),
+    load: () => measureLoad({ scheduler, store, disk }, { dataFolder: folder }),
     onPolicies(known) {
       policies = known
     },

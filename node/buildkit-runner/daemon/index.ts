@@ -64,3 +64,5 @@ export interface DaemonHandle extends Disposable {
 export type DaemonEnd = 'died' | 'hung' | 'stopped'
 
 export { createDaemonPool, type DaemonPoolOptions } from './daemon-pool.ts'
+export type { PruneOutcome, PruneRequest } from './prune.ts'
+export type { ContentFile, StateUsage } from './state-usage.ts'

@@ -182,7 +182,9 @@ export function createScopeDaemon(
       if (closing.signal.aborted) throw poolClosed()
       enter()
       try {
-        return openHandle(await orAborted(ensureRunning(), signal))
+        const daemon = await orAborted(ensureRunning(), signal)
+        void noteUse(place)
+        return openHandle(daemon)
       } catch (error) {
         leave()
         throw closing.signal.aborted ? poolClosed() : error

@@ -22,6 +22,8 @@ export interface FailureFacts {
   isCancelled: boolean
   details: FailureDetails
   clientPart: ClientPart
+  /** Why the node stopped the build to keep its disk from filling up, if it did. */
+  stoppedFor?: unknown
   /** Why the daemon ended, when that is what ended the solve. */
   daemonEnd: { by: DaemonEnd; error: unknown } | undefined
   operations: readonly Operation[]
@@ -40,9 +42,21 @@ export function explainFailure(facts: FailureFacts): Failure {
   const running = facts.operations.filter(
     ({ isStep, vertexDigest }) => isStep && facts.vertices.get(vertexDigest)?.running,
   )
-  if (clientPart === 'waited' && daemonEnd === undefined) return explainEnd(facts)
+  const { stoppedFor } = facts
+  if (clientPart === 'waited' && daemonEnd === undefined && stoppedFor === undefined) {
+    return explainEnd(facts)
+  }
   const during = running.length === 0 ? '' : ` during ${nameSteps(running)}`
   const at = placeOf(running[0])
+  if (stoppedFor !== undefined) {
+    const error = plainError(stoppedFor)
+    return Failure.fromPartial({
+      ...at,
+      cause: Cause.CAUSE_NODE_DISK_FULL,
+      text: `${oneLine(error.message)}${during}`,
+      advice: error.hint ?? '',
+    })
+  }
   if (clientPart === 'node stopping' || daemonEnd?.by === 'stopped') {
     return Failure.fromPartial({
       ...at,

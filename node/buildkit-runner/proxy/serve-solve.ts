@@ -87,11 +87,20 @@ export async function serveSolve(
       exportTo: cache.exportTo,
     })
   const running = stack.use(new DisposableStack())
+  /** The node takes the slot back, whatever goes on: its disk is about to be full. */
+  const stopped = new AbortController()
+  const stop = (reason: unknown): void => {
+    if (stack.disposed) return
+    stopped.abort(reason)
+    // Steps end when neither build wants them any more.
+    job.mirror.cancel()
+  }
   const takeSlot = async (): Promise<void> => {
     const lease = await deps.lease()
     // The client may have given this solve up while it waited in the queue.
     if (running.disposed) throw new HearthError('cancelled', 'the solve has ended')
     stack.use(lease.begin('solve'))
+    lease.ended.addEventListener('abort', () => stop(lease.ended.reason), { once: true })
     running.use(deps.quiet.busy())
   }
   let slot: Promise<void> | undefined
@@ -101,9 +110,13 @@ export async function serveSolve(
   }
   const makeMirror = () => createShadowMirror(makeShadow, watch)
   const operations = (): readonly Operation[] => job.mirror.operations
-  const failures = watchFailures({ ...deps, watch, operations }, { startedAtMs, signal })
+  const failures = watchFailures(
+    { ...deps, watch, operations },
+    { startedAtMs, signal, stopped: stopped.signal },
+  )
   const { blame } = failures
-  const jobDeps = { upstream, cache, watch, makeMirror, begin, blame, log }
+  const stoppable = stoppableUpstream(upstream, stopped.signal)
+  const jobDeps = { upstream: stoppable, cache, watch, makeMirror, begin, blame, log }
   const job: SolveJob = createSolveJob(jobDeps, message, request)
   options.jobs.set(request.ref, job)
   stack.defer(() => options.jobs.delete(request.ref))
@@ -122,5 +135,15 @@ export async function serveSolve(
   const clientBytes = { in: bytesIn - bytesBefore.in, out: bytesOut - bytesBefore.out }
   const end = { ref: request.ref, startedAtMs, answer, clientBytes }
   const reported = (): void => ahead[Symbol.dispose]()
-  await endSolve({ ...deps, job, cache, watch, failures, reported, log }, end, options.scope)
+  const endDeps = { ...deps, job, cache, watch, failures, reported, stopped: stopped.signal, log }
+  await endSolve(endDeps, end, options.scope)
+}
+
+/** Calls end with the signal, too: whoever waits for one then learns why from the signal's reason. */
+function stoppableUpstream(upstream: Upstream, stopped: AbortSignal): Upstream {
+  return {
+    ...upstream,
+    call: (path, message, { signal, ...rest }) =>
+      upstream.call(path, message, { ...rest, signal: AbortSignal.any([signal, stopped]) }),
+  }
 }

@@ -49,6 +49,8 @@ export async function endSolve(
     records: Records
     quiet: QuietTime
     failures: SolveFailures
+    /** Aborted when the node stops what goes on, with the reason. */
+    stopped: AbortSignal
     report: (solve: SolveReport) => void
     /** Called once the solve has been reported, or when there is nothing to report. */
     reported: () => void
@@ -103,6 +105,7 @@ export async function endSolve(
 }
 
 const nothingLeftAfter: readonly Cause[] = [
+  Cause.CAUSE_NODE_DISK_FULL,
   Cause.CAUSE_BUILDKIT_DIED,
   Cause.CAUSE_BUILDKIT_HUNG,
   Cause.CAUSE_NODE_STOPPED,
@@ -138,6 +141,7 @@ async function keepCache(
     cache: CacheAccess
     records: Records
     quiet: QuietTime
+    stopped: AbortSignal
     log: Logger
   },
   scope: Scope,
@@ -154,7 +158,7 @@ async function keepCache(
     await deps.records.keep(scope, exported)
     return [KeepOutcome.KEEP_OUTCOME_KEPT, '']
   } catch (error) {
-    const reason = describeError(toHearthError(error))
+    const reason = describeError(deps.stopped.aborted ? deps.stopped.reason : toHearthError(error))
     deps.log.warn({ reason }, 'the cache of a build is lost; the build itself is not affected')
     return [KeepOutcome.KEEP_OUTCOME_LOST, reason]
   } finally {

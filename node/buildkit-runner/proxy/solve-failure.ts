@@ -16,7 +16,7 @@ import type { Reply, Upstream } from './upstream.ts'
 export type SolveAnswer = { reply: Reply } | { error: unknown }
 
 export interface SolveFailures {
-  /** The error to tell the client: for a call that BuildKit's death broke, that death. */
+  /** The error to tell the client: for a call that BuildKit's death broke, that death; for one that we broke, why. */
   blame(error: unknown): Promise<unknown>
   /** Undefined when the solve succeeded. */
   explain(answer: SolveAnswer): Promise<Failure | undefined>
@@ -41,10 +41,12 @@ export function watchFailures(
     startedAtMs: number
     /** Of the client's Control.Solve. */
     signal: AbortSignal
+    /** Aborted when the node stops the build for want of disk space, with what the client is told. */
+    stopped: AbortSignal
   },
 ): SolveFailures {
   const { daemon, upstream, watch } = deps
-  const { signal, startedAtMs } = options
+  const { signal, startedAtMs, stopped } = options
   let clientPart: ClientPart = 'waited'
   const ended = (): void => {
     clientPart = deps.clientPart()
@@ -66,6 +68,7 @@ export function watchFailures(
       isOver ? undefined : lastProgress(watch),
     ])
     return explainFailure({
+      stoppedFor: stopped.aborted && clientPart === 'waited' ? stopped.reason : undefined,
       message: 'error' in answer ? describeError(answer.error) : answer.reply.statusMessage,
       isCancelled: reply?.status === grpcStatus.CANCELLED,
       details,
@@ -83,6 +86,7 @@ export function watchFailures(
   return {
     explain,
     async blame(error) {
+      if (stopped.aborted && !signal.aborted) return stopped.reason
       if (signal.aborted || !(upstream.closed.aborted || daemon.ended.aborted)) return error
       await aborted(daemon.ended, daemonEndMs)
       if (!daemon.ended.aborted) return error
