@@ -2,6 +2,8 @@
 import {
   type Build,
   BuildOutcome,
+  Cause,
+  type Failure,
   KeepOutcome,
   type SolveReport,
   type Step,
@@ -33,6 +35,22 @@ const keepWords: Record<KeepOutcome, string> = {
   [KeepOutcome.KEEP_OUTCOME_NOTHING]: 'nothing to keep',
 }
 
+const causeWords: Record<Cause, string> = {
+  [Cause.CAUSE_UNSPECIFIED]: 'unknown',
+  [Cause.CAUSE_STEP_FAILED]: 'step failed',
+  [Cause.CAUSE_STEP_KILLED]: 'step killed',
+  [Cause.CAUSE_OUT_OF_MEMORY]: 'out of memory',
+  [Cause.CAUSE_STEP_DISK_FULL]: 'no space in the step',
+  [Cause.CAUSE_NODE_DISK_FULL]: "node's disk full",
+  [Cause.CAUSE_BUILDKIT_DIED]: 'BuildKit died',
+  [Cause.CAUSE_BUILDKIT_HUNG]: 'BuildKit hung',
+  [Cause.CAUSE_CLIENT_CANCELLED]: 'cancelled by the client',
+  [Cause.CAUSE_CLIENT_LOST]: 'client lost',
+  [Cause.CAUSE_NODE_STOPPED]: 'node stopped',
+  [Cause.CAUSE_NODE_LOST]: 'node lost',
+  [Cause.CAUSE_REFUSED]: 'refused by BuildKit',
+}
+
 // A newer coordinator may know outcomes that this client does not.
 export function buildWord(outcome: BuildOutcome): string {
   return buildWords[outcome] ?? 'unknown'
@@ -44,6 +62,18 @@ export function stepWord(outcome: StepOutcome): string {
 
 export function keepWord(outcome: KeepOutcome): string {
   return keepWords[outcome] ?? 'unknown'
+}
+
+export function causeWord(cause: Cause): string {
+  return causeWords[cause] ?? 'unknown'
+}
+
+/** Null unless something went wrong. */
+export function failureDocument(failure: Failure | undefined) {
+  if (failure === undefined) return null
+  const { text, advice, step, dockerfile, firstLine, lastLine, exitCode } = failure
+  const cause = causeWord(failure.cause)
+  return { cause, text, advice, step, dockerfile, firstLine, lastLine, exitCode }
 }
 
 /** Without the solves: one line of `hearth builds`. */
@@ -65,7 +95,11 @@ export function buildSummaryDocument(build: Build) {
 }
 
 export function buildDocument(build: Build) {
-  return { ...buildSummaryDocument(build), solves: build.solves.map(solveDocument) }
+  return {
+    ...buildSummaryDocument(build),
+    failure: failureDocument(build.failure),
+    solves: build.solves.map(solveDocument),
+  }
 }
 
 function solveDocument(solve: SolveReport) {
@@ -75,6 +109,7 @@ function solveDocument(solve: SolveReport) {
     startedAt: solve.startedAt,
     durationMs: solve.durationMs,
     error: solve.error,
+    failure: failureDocument(solve.failure),
     keep: keepWord(solve.keep),
     keepReason: solve.keepReason,
     replayed: solve.replayed,

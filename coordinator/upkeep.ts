@@ -2,7 +2,7 @@
 import type { GrpcServer } from '../core/grpc-server.ts'
 import type { Logger } from '../core/log.ts'
 import type { Authority, Tokens } from './access/index.ts'
-import { endLostBuilds, type LostBuildWatch } from './builds/index.ts'
+import { endLostBuilds, endSilentCaches, type LostBuildWatch } from './builds/index.ts'
 import { coordinatorCertificateMs } from './limits.ts'
 import type { NodeControlPool, NodeDirectory } from './nodes/index.ts'
 import type { State } from './state/index.ts'
@@ -40,6 +40,7 @@ export function startUpkeep(
       (nowMs) => deps.state.steps.prune(nowMs, { entriesMax: stepsLookedAt }),
     ],
     ['end lost builds', (nowMs) => endLostBuilds(deps, watch, { nowMs, signal: stopped.signal })],
+    ['give up silent caches', (nowMs) => endSilentCaches(deps, nowMs)],
     ["renew the coordinator's certificate", renew],
   ]
 

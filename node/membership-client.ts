@@ -1,5 +1,5 @@
 /** The calls a node makes. Each uses the newest certificate the node has. */
-import { X509Certificate } from 'node:crypto'
+import { randomUUID, X509Certificate } from 'node:crypto'
 import { credentials } from '@grpc/grpc-js'
 import { HearthError } from '../core/errors.ts'
 import { formatVersions } from '../core/format-version.ts'
@@ -51,6 +51,7 @@ export function connectMembership(
   },
 ): MembershipCalls {
   const authority = fingerprint(options.caPem)
+  const life = randomUUID()
   let client = connect(options, usableCertificate() ? identity.tls() : undefined)
 
   function usableCertificate() {
@@ -99,7 +100,7 @@ export function connectMembership(
       const nodeId = usableCertificate()?.nodeId ?? ''
       const reply = await callUnary<HeartbeatReply>(
         'tell the coordinator that the node is there',
-        (metadata, call, done) => client.heartbeat({ nodeId, load }, metadata, call, done),
+        (metadata, call, done) => client.heartbeat({ nodeId, load, life }, metadata, call, done),
         { signal },
       )
       const intervalMs = Math.min(intervalMsMax, Math.max(intervalMsMin, reply.intervalMs))

@@ -1,7 +1,9 @@
-/** Says how a build ended: two lines for people, or the one JSON document. */
-import type { Build } from '../../proto/generated/hearth/v1/build.ts'
+/** Says how a build ended: a few lines for people, or the one JSON document. */
+import type { Build, Failure } from '../../proto/generated/hearth/v1/build.ts'
+import { failureDocument } from '../build-document.ts'
 import type { Terminal } from '../terminal.ts'
 import { type BuildCommandLine, isOn, valuesOf } from './command-line.ts'
+import { failureLine } from './find-failure.ts'
 import type { BuildSite } from './site.ts'
 import { type BuildEnding, formatSummary } from './summary.ts'
 
@@ -13,12 +15,14 @@ export interface EndedBuild {
   readonly durationMs: number
   /** What the coordinator answered; undefined without one, or when it did not answer in time. */
   readonly build: Build | undefined
+  readonly failure: Failure | undefined
 }
 
 export function reportBuild(terminal: Terminal, line: BuildCommandLine, ended: EndedBuild): void {
   const { site, build, ending, durationMs } = ended
   if (!isQuiet(line)) {
-    for (const text of formatSummary(ending, durationMs, build)) terminal.note(text)
+    for (const text of formatSummary(ending, durationMs, build, failureLine(ended.failure)))
+      terminal.note(text)
   }
   if (!line.json) return
   const document = {
@@ -32,6 +36,7 @@ export function reportBuild(terminal: Terminal, line: BuildCommandLine, ended: E
     stepsTotal: build?.stepsTotal ?? null,
     savedMs: build?.savedMs ?? null,
     nodeIds: build?.nodeIds ?? [],
+    failure: failureDocument(ended.failure),
   }
   terminal.print(`${JSON.stringify(document, undefined, 2)}\n`)
 }

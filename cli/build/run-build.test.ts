@@ -3,7 +3,7 @@ import net from 'node:net'
 import path from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { HearthError } from '../../core/errors.ts'
-import { BuildOutcome } from '../../proto/generated/hearth/v1/build.ts'
+import { Build, BuildOutcome, Cause, Failure } from '../../proto/generated/hearth/v1/build.ts'
 import { makeFakeBuildx, makeHome, runHearth, startHearthCommand } from '../command-fixture.ts'
 import {
   endpoint,
@@ -143,6 +143,65 @@ test.serial('the exit code is buildx’s, and the coordinator learns of the fail
   t.is(coordinator.finished[0]?.outcome, BuildOutcome.BUILD_OUTCOME_FAILED)
 })
 
+function failing(failure: Partial<Failure>): Partial<Script> {
+  return {
+    finishBuild: async () => ({
+      build: Build.fromPartial({ id: 'b7k2', failure: Failure.fromPartial(failure) }),
+    }),
+  }
+}
+
+test.serial('a build that failed says why and what to do, in one line', async (t) => {
+  const { run } = await arrange(t, {
+    buildx: { exitCode: 1 },
+    script: failing({
+      cause: Cause.CAUSE_OUT_OF_MEMORY,
+      text: '[2/3] RUN make (Dockerfile:7) ran out of memory',
+      advice: 'let it do less at a time',
+      firstLine: 7,
+    }),
+  })
+  const { stdout, stderr } = await run(['build', '--json', 'src'])
+  t.regex(
+    stderr,
+    /^hearth: failed after .*\nhearth: \[2\/3\] RUN make \(Dockerfile:7\) ran out of memory; let it do less at a time\nhearth: more with/m,
+  )
+  t.like(JSON.parse(stdout).failure, { cause: 'out of memory', firstLine: 7 })
+})
+
+test.serial('what buildx has said already is not said again', async (t) => {
+  const { run } = await arrange(t, {
+    buildx: { exitCode: 1 },
+    script: failing({ cause: Cause.CAUSE_REFUSED, text: 'no such file' }),
+  })
+  t.notRegex((await run(['build', 'src'])).stderr, /no such file/)
+})
+
+test.serial('a node that went away during the build is named', async (t) => {
+  const closed = net.createServer()
+  await new Promise<void>((resolve) => closed.listen(0, '127.0.0.1', resolve))
+  const { port } = closed.address() as net.AddressInfo
+  await new Promise((resolve) => closed.close(resolve))
+  const { run } = await arrange(t, {
+    buildx: { exitCode: 1 },
+    script: {
+      async *placeBuild() {
+        const at = endpoint('n1', `127.0.0.1:${port}`)
+        const value = { endpoint: at, platforms: [], reason: '' }
+        yield { event: { $case: 'placement', value } }
+      },
+      finishBuild: async () => {
+        throw new HearthError('unavailable', 'gone as well')
+      },
+    },
+  })
+  const { stderr } = await run(['build', 'src'])
+  t.regex(
+    stderr,
+    new RegExp(`the node at 127\\.0\\.0\\.1:${port} does not answer any more; build again`),
+  )
+})
+
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   test.serial(`${signal} reaches buildx once, and its end is waited for`, async (t) => {
     const { home, buildx, coordinator } = await arrange(t, { buildx: { untilSignal: true } })
@@ -191,6 +250,7 @@ test.serial(
       stepsTotal: 4,
       savedMs: 5000,
       nodeIds: ['n1'],
+      failure: null,
     })
     t.regex(stderr, /to-output/)
   },

@@ -1,6 +1,6 @@
 /**
  * The life of a build as the client drives it: find its project, open it, wait for its place, let buildx
- * build, finish it, and say in two lines what it took.
+ * build, finish it, and say in a few lines what it took, or why it failed.
  *
  * Whatever goes wrong around the build (no report, no standby kept) never fails the build.
  */
@@ -14,6 +14,7 @@ import type { Terminal } from '../terminal.ts'
 import type { BuildxVerb } from './buildx-flags.ts'
 import { type Context, checkContext, checkFlags } from './check-input.ts'
 import { type BuildCommandLine, isOn, readCommandLine, valuesOf } from './command-line.ts'
+import { findFailure } from './find-failure.ts'
 import { historyCommand } from './history-command.ts'
 import { instanceName, writeInstance } from './instance.ts'
 import { createPrivateFolder } from './private-folder.ts'
@@ -79,6 +80,7 @@ export async function runBuild(
     exitCode: end.exitCode,
     durationMs,
     build,
+    failure: await findFailure(site, ending, build),
   })
   return end.exitCode
 }

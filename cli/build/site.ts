@@ -2,7 +2,6 @@
  * Where a build runs: on the nodes that the coordinator chose; while it is away on the last nodes it chose; else
  * on this machine's own builder. Every step down is said.
  */
-import net from 'node:net'
 import { HearthError } from '../../core/errors.ts'
 import type { Build } from '../../proto/generated/hearth/v1/build.ts'
 import type { Connection } from '../connection.ts'
@@ -10,6 +9,7 @@ import { connectCoordinator } from '../coordinator-client.ts'
 import type { Terminal } from '../terminal.ts'
 import type { InstanceNode } from './instance.ts'
 import { findLocalBuilder, type LocalBuilder } from './local-builder.ts'
+import { answers } from './node-answers.ts'
 import { trackBuild } from './opened-build.ts'
 import { makeBuildKey, openBuild, placeBuild } from './placement.ts'
 import { createQueueNotice } from './queue-notice.ts'
@@ -44,8 +44,6 @@ export interface SiteRequest {
   readonly command: string
   readonly buildx: string
 }
-
-const probeMs = 1500
 
 // The slot of a build that has just ended is often free again a moment later.
 const queueQuietMs = 500
@@ -148,20 +146,4 @@ const unknownToCoordinator = {
 
 function isAway(error: unknown): error is HearthError {
   return error instanceof HearthError && (error.code === 'unavailable' || error.code === 'deadline')
-}
-
-/** Whether something accepts connections at "host:port". */
-function answers(address: string): Promise<boolean> {
-  const colon = address.lastIndexOf(':')
-  const host = address.slice(0, colon).replace(/^\[(.*)\]$/, '$1')
-  return new Promise((resolve) => {
-    const socket = net.connect({ host, port: Number(address.slice(colon + 1)) })
-    const settle = (alive: boolean) => {
-      socket.destroy()
-      resolve(alive)
-    }
-    socket.setTimeout(probeMs, () => settle(false))
-    socket.once('connect', () => settle(true))
-    socket.once('error', () => settle(false))
-  })
 }

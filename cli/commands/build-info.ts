@@ -1,10 +1,10 @@
 /** `hearth build-info`: one build, step by step. */
 
 import { HearthError } from '../../core/errors.ts'
-import type { Build, SolveReport, Step } from '../../proto/generated/hearth/v1/build.ts'
+import type { Build, Failure, SolveReport, Step } from '../../proto/generated/hearth/v1/build.ts'
 import { StepOutcome } from '../../proto/generated/hearth/v1/build.ts'
 import { BuildsService } from '../../proto/generated/hearth/v1/coordinator.ts'
-import { buildDocument, buildWord, keepWord, stepWord } from '../build-document.ts'
+import { buildDocument, buildWord, causeWord, keepWord, stepWord } from '../build-document.ts'
 import { askCoordinator } from '../client-verb.ts'
 import { addClientFlags, type CommonFlags, runFlags } from '../flags.ts'
 import { formatTable } from '../table.ts'
@@ -36,9 +36,16 @@ function describe(build: Build): string[] {
     `command   ${build.command}`,
     `opened    ${build.openedAt?.toISOString() ?? '-'} on ${build.nodeIds.join(', ') || 'no node'}`,
     `outcome   ${buildWord(build.outcome)} after ${formatDuration(build.durationMs)}`,
+    ...describeFailure(build.failure),
     `reused    ${build.stepsReused} of ${build.stepsTotal} steps, ${formatDuration(build.savedMs)} saved`,
     ...build.solves.flatMap(describeSolve),
   ]
+}
+
+function describeFailure(failure: Failure | undefined): string[] {
+  if (failure === undefined) return []
+  const advice = failure.advice === '' ? '' : `; ${failure.advice}`
+  return [`cause     ${causeWord(failure.cause)}: ${failure.text}${advice}`]
 }
 
 function describeSolve(solve: SolveReport): string[] {

@@ -1,6 +1,7 @@
 /** Ends builds whose clients have gone without a word. */
 import { describeError } from '../../core/errors.ts'
 import type { Logger } from '../../core/log.ts'
+import { Cause, Failure } from '../../proto/generated/hearth/v1/build.ts'
 import type { NodeControlPool, NodeDirectory } from '../nodes/index.ts'
 import type { BuildRecord, State } from '../state/index.ts'
 import { outcomeOfSolves, spanOfSolves } from './outcome.ts'
@@ -66,11 +67,19 @@ function endBuild(deps: { state: State; log: Logger }, id: string, nowMs: number
   // Its client may have come while the nodes were asked.
   if (build === undefined || build.finishedAtMs !== undefined) return
   const solves = deps.state.builds.solves(id)
+  const failure = Failure.encode(
+    Failure.fromPartial({
+      cause: Cause.CAUSE_CLIENT_LOST,
+      text: 'neither the client nor a node said how the build ended',
+      advice: 'build again; the log of the node may know more',
+    }),
+  )
   const endedAtMs = spanOfSolves(solves)?.endedAtMs ?? nowMs
   deps.log.info({ build: id }, 'a build ended without a word of its client')
   deps.state.builds.update(id, {
     outcome: outcomeOfSolves(solves),
     finishedAtMs: nowMs,
+    failure: build.failure ?? failure.finish(),
     durationMs: Math.max(0, endedAtMs - build.openedAtMs),
   })
 }

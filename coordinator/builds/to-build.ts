@@ -1,6 +1,8 @@
 import {
   Build,
-  type BuildOutcome,
+  BuildOutcome,
+  Cause,
+  Failure,
   type SolveReport,
   StepOutcome,
 } from '../../proto/generated/hearth/v1/build.ts'
@@ -21,7 +23,18 @@ export function toBuild(record: BuildRecord, solves: readonly SolveReport[] = []
     stepsTotal: record.stepsTotal,
     savedMs: record.savedMs,
     durationMs: record.durationMs,
+    failure: failureOf(record, solves),
   })
+}
+
+/** The nodes know best; the coordinator knows of what no node could tell. */
+function failureOf(record: BuildRecord, solves: readonly SolveReport[]): Failure | undefined {
+  if (record.outcome === BuildOutcome.BUILD_OUTCOME_SUCCEEDED) return undefined
+  const told = solves.map(({ failure }) => failure).filter((failure) => failure !== undefined)
+  // A solve beside the one that failed is cancelled by its client.
+  const first = told.find(({ cause }) => cause !== Cause.CAUSE_CLIENT_CANCELLED) ?? told[0]
+  if (first !== undefined || record.failure === undefined) return first
+  return Failure.decode(record.failure)
 }
 
 /** What was reused, and what it would have taken to run it again. */

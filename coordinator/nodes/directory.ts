@@ -56,7 +56,12 @@ export function createNodeDirectory(
   return {
     join(node) {
       const known = state.nodes.get(node.id)
-      const record = { ...node, joinedAtMs: known?.joinedAtMs ?? now(), lastSeenAtMs: now() }
+      const record = {
+        ...known,
+        ...node,
+        joinedAtMs: known?.joinedAtMs ?? now(),
+        lastSeenAtMs: now(),
+      }
       state.nodes.put(node.id, record)
       // Its load comes with the first heartbeat; nothing is sent there before.
       if (known === undefined) log.info({ node: node.id, name: node.name }, 'a node has joined')

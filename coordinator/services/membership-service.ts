@@ -13,7 +13,7 @@ import type {
 } from '../../proto/generated/hearth/v1/coordinator.ts'
 import { NodeLoad } from '../../proto/generated/hearth/v1/node.ts'
 import { type Authority, hashPublicKey, requireNode, type Tokens } from '../access/index.ts'
-import type { ReportDesk } from '../builds/index.ts'
+import { noteNodeLife, type ReportDesk } from '../builds/index.ts'
 import { nodeCertificateMs } from '../limits.ts'
 import type { NodeDirectory } from '../nodes/index.ts'
 import { normalPlatform } from '../routing/index.ts'
@@ -55,6 +55,7 @@ export function createMembershipService(
     heartbeat: unaryHandler({ log }, (request, { identity }): HeartbeatReply => {
       const nodeId = requireNode(identity, request.nodeId)
       directory.heartbeat(nodeId, request.load ?? NodeLoad.create())
+      noteNodeLife(deps, nodeId, request.life)
       const policies = state.projects
         .list()
         .filter(({ bytesMax, daysMax }) => bytesMax > 0 || daysMax > 0)

@@ -1,6 +1,6 @@
 /** Builds and what nodes reported of them, with indexes by time, by project and by being unfinished. */
 import type { Database, RootDatabase } from 'lmdb'
-import { SolveReport } from '../../proto/generated/hearth/v1/build.ts'
+import { KeepOutcome, SolveReport } from '../../proto/generated/hearth/v1/build.ts'
 import type { BuildHistory } from './index.ts'
 import { type BuildRecord, buildRecord, bytes } from './records.ts'
 import { recordReader } from './table.ts'
@@ -25,6 +25,7 @@ export function createBuildHistory(
   })
   const unfinished: Database<true, string> = root.openDB({ name: 'builds-unfinished' })
   const solves: Database<unknown, string[]> = root.openDB({ name: 'solves' })
+  const pending: Database<true, string[]> = root.openDB({ name: 'solves-pending' })
   const read = recordReader('builds', buildRecord)
   const readSolve = recordReader('solves', bytes)
 
@@ -44,7 +45,10 @@ export function createBuildHistory(
   }
 
   function remove(build: BuildRecord): void {
-    for (const key of [...solves.getKeys(rangeOfSolves(build.id))]) solves.removeSync(key)
+    for (const key of [...solves.getKeys(rangeOfSolves(build.id))]) {
+      solves.removeSync(key)
+      pending.removeSync(key)
+    }
     byTime.removeSync([build.openedAtMs, build.id])
     byProject.removeSync([build.project, build.openedAtMs, build.id])
     unfinished.removeSync(build.id)
@@ -111,7 +115,17 @@ export function createBuildHistory(
           return false
         }
         solves.putSync(key, Buffer.from(SolveReport.encode(solve).finish()))
+        if (solve.keep === KeepOutcome.KEEP_OUTCOME_PENDING) pending.putSync(key, true)
+        else pending.removeSync(key)
         return true
+      })
+    },
+    pending() {
+      return [...pending.getKeys()].flatMap((key) => {
+        const [buildId = '', nodeId = ''] = key
+        const value = solves.get(key)
+        if (value === undefined) return []
+        return [{ buildId, nodeId, solve: SolveReport.decode(readSolve(key, value)) }]
       })
     },
     solves(buildId) {

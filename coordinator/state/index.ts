@@ -46,10 +46,18 @@ export interface BuildHistory {
   unfinished(): BuildRecord[]
   /** Adds or replaces what a node says about one solve (by its ref). False: too many solves. */
   putSolve(buildId: string, nodeId: string, solve: SolveReport): boolean
+  /** Solves whose nodes have not said yet what became of their cache. */
+  pending(): PendingSolve[]
   /** In the order in which they began. */
   solves(buildId: string): SolveReport[]
   /** Takes away what is older than the history may be. Returns how many builds. */
   prune(nowMs: number): number
+}
+
+export interface PendingSolve {
+  readonly buildId: string
+  readonly nodeId: string
+  readonly solve: SolveReport
 }
 
 /** What each operation of a project last took when it ran. */

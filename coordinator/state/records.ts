@@ -45,6 +45,8 @@ export const nodeRecord = z.object({
   joinedAtMs: timeMs,
   /** As of the last write; the directory of nodes knows better. */
   lastSeenAtMs: timeMs,
+  /** The life that it was last heard of in; another one after each of its starts. */
+  life: z.string().optional(),
 })
 export type NodeRecord = z.infer<typeof nodeRecord>
 
@@ -66,6 +68,8 @@ export const buildRecord = z.object({
   finishedByClient: z.boolean().optional(),
   /** BuildOutcome of the contract; 0 while unfinished. */
   outcome: z.int(),
+  /** What the coordinator itself knows of why the build came to no good end: an encoded Failure. */
+  failure: bytes.optional(),
   durationMs: z.number(),
   stepsReused: z.int(),
   stepsTotal: z.int(),

@@ -6,7 +6,7 @@ import { createInterface } from 'node:readline'
 import test from 'ava'
 import { open } from 'lmdb'
 import { HearthError } from '../../core/errors.ts'
-import { BuildOutcome, SolveReport } from '../../proto/generated/hearth/v1/build.ts'
+import { BuildOutcome, KeepOutcome, SolveReport } from '../../proto/generated/hearth/v1/build.ts'
 import { type BuildRecord, newId, openState, type ProjectRecord } from './index.ts'
 
 const history = { buildsMax: 5, ageMs: 60_000, solvesPerBuildMax: 3 }
@@ -39,6 +39,21 @@ function build(id: string, change: Partial<BuildRecord> = {}): BuildRecord {
     ...change,
   }
 }
+
+test('solves are pending until their nodes say what became of their caches', async (t) => {
+  await using temporary = await temporaryFolder()
+  await using state = openState({ ...temporary, history })
+  const pending = SolveReport.create({ ref: 'r1', keep: KeepOutcome.KEEP_OUTCOME_PENDING })
+  state.builds.add(build('b1'))
+  state.builds.putSolve('b1', 'n1', pending)
+  state.builds.putSolve('b1', 'n2', { ...pending, keep: KeepOutcome.KEEP_OUTCOME_KEPT })
+  t.deepEqual(
+    state.builds.pending().map(({ buildId, nodeId, solve }) => [buildId, nodeId, solve.ref]),
+    [['b1', 'n1', 'r1']],
+  )
+  state.builds.putSolve('b1', 'n1', { ...pending, keep: KeepOutcome.KEEP_OUTCOME_LOST })
+  t.deepEqual(state.builds.pending(), [])
+})
 
 test('what was written is there after opening again', async (t) => {
   await using temporary = await temporaryFolder()

@@ -112,7 +112,7 @@ async function askMembership(
         done,
       ),
     heartbeat: (sent: Metadata, options: object, done: Parameters<typeof client.heartbeat>[3]) =>
-      client.heartbeat({ nodeId, load: NodeLoad.create() }, sent, options, done),
+      client.heartbeat({ nodeId, load: NodeLoad.create(), life: '' }, sent, options, done),
     reportBuild: (
       sent: Metadata,
       options: object,

@@ -260,7 +260,11 @@ export interface JoinReply {
 
 export interface HeartbeatRequest {
   nodeId: string;
-  load: NodeLoad | undefined;
+  load:
+    | NodeLoad
+    | undefined;
+  /** Random, another one after each start: what the node was about to do in an earlier life is lost. */
+  life: string;
 }
 
 export interface HeartbeatReply {
@@ -2873,7 +2877,7 @@ export const JoinReply: MessageFns<JoinReply> = {
 };
 
 function createBaseHeartbeatRequest(): HeartbeatRequest {
-  return { nodeId: "", load: undefined };
+  return { nodeId: "", load: undefined, life: "" };
 }
 
 export const HeartbeatRequest: MessageFns<HeartbeatRequest> = {
@@ -2883,6 +2887,9 @@ export const HeartbeatRequest: MessageFns<HeartbeatRequest> = {
     }
     if (message.load !== undefined) {
       NodeLoad.encode(message.load, writer.uint32(18).fork()).join();
+    }
+    if (message.life !== "") {
+      writer.uint32(26).string(message.life);
     }
     return writer;
   },
@@ -2916,6 +2923,14 @@ export const HeartbeatRequest: MessageFns<HeartbeatRequest> = {
             message.load = NodeLoad.decode(reader, reader.uint32());
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.life = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2935,6 +2950,7 @@ export const HeartbeatRequest: MessageFns<HeartbeatRequest> = {
     const message = createBaseHeartbeatRequest();
     message.nodeId = object.nodeId ?? "";
     message.load = (object.load !== undefined && object.load !== null) ? NodeLoad.fromPartial(object.load) : undefined;
+    message.life = object.life ?? "";
     return message;
   },
 };
