@@ -5,8 +5,8 @@ import { describeError } from '../../../core/errors.ts'
 import type { Logger } from '../../../core/log.ts'
 import type { CacheStore } from '../../cache-store/index.ts'
 import type { Holds } from './adoption.ts'
-import { sendBody } from './bodies.ts'
-import { answer, type Exchange, entityTag } from './exchange.ts'
+import { type BlobSource, deliverBlob } from './deliver.ts'
+import { answer, type Exchange } from './exchange.ts'
 import { isAnyDigest } from './manifest-document.ts'
 import {
   blobUnknown,
@@ -15,7 +15,6 @@ import {
   type Refusal,
   refuse,
 } from './oci-errors.ts'
-import { type ByteRange, matchesTag, parseRange } from './ranges.ts'
 
 export interface BlobDeps {
   store: CacheStore
@@ -23,59 +22,19 @@ export interface BlobDeps {
   log: Logger
 }
 
-/** Where the bytes of one blob come from: the store, or a document of the grant. */
-interface BlobSource {
-  readonly size: number
-  readonly mediaType: string
-  /** Undefined when the blob has gone since it was looked up. */
-  open(range: ByteRange | undefined): Promise<Readable | undefined>
-  readonly onBytes: (count: number) => void
-}
-
 export async function serveBlob(deps: BlobDeps, exchange: Exchange, text: string): Promise<void> {
-  const { grant, request, response } = exchange
+  const { grant, response } = exchange
   if (!isDigest(text)) return refuse(response, unknownName(text))
   const source = await findSource(deps, exchange, text)
   if (source === undefined) {
     grant.couldNotDeliver(text)
     return refuse(response, blobUnknown)
   }
-
-  const tag = entityTag(text)
-  const head = { etag: tag, 'docker-content-digest': text, 'accept-ranges': 'bytes' }
-  if (matchesTag(request.headers['if-none-match'], tag)) return answer(response, 304, head)
-  const whole = { ...head, 'content-type': source.mediaType, 'content-length': source.size }
-  if (exchange.method === 'HEAD') return answer(response, 200, whole)
-
-  const asked = parseRange(rangeHeaderOf(exchange, tag), source.size)
-  if (asked.type === 'unsatisfiable') {
-    return refuse(response, {
-      status: 416,
-      code: 'SIZE_INVALID',
-      message: `the blob has ${source.size} bytes`,
-      headers: { ...head, 'content-range': `bytes */${source.size}` },
-    })
-  }
-  const range = asked.type === 'part' ? asked.range : undefined
-  const body = await source.open(range).catch((error: unknown) => {
-    if (!exchange.signal.aborted) grant.couldNotDeliver(text)
-    throw error
+  await deliverBlob(exchange, text, source, (error) => {
+    grant.couldNotDeliver(text)
+    if (error === undefined) return
+    deps.log.warn({ digest: text, error: describeError(error) }, 'a blob broke off')
   })
-  if (body === undefined) {
-    grant.couldNotDeliver(text)
-    return refuse(response, blobUnknown)
-  }
-  const length = range === undefined ? source.size : range.end - range.start + 1
-  if (range === undefined) response.writeHead(200, whole)
-  else {
-    const place = `bytes ${range.start}-${range.end}/${source.size}`
-    response.writeHead(206, { ...whole, 'content-length': length, 'content-range': place })
-  }
-  const outcome = await sendBody(response, body, { length, onBytes: source.onBytes })
-  if (outcome.type === 'source failed') {
-    grant.couldNotDeliver(text)
-    deps.log.warn({ digest: text, error: describeError(outcome.error) }, 'a blob broke off')
-  }
 }
 
 /** Of another algorithm there is nothing here; what is no digest at all is a mistake. */
@@ -96,13 +55,6 @@ export async function removeBlob(
   grant.pin.drop(text)
   await store.remove(grant.scope, text)
   answer(response, 202)
-}
-
-/** A range that was made for another version of the content counts for nothing (RFC 9110, 13.1.5). */
-function rangeHeaderOf(exchange: Exchange, tag: string): string | undefined {
-  const condition = exchange.request.headers['if-range']
-  if (condition !== undefined && condition !== tag) return undefined
-  return exchange.request.headers.range
 }
 
 async function findSource(

@@ -10,6 +10,7 @@ import type { Logger } from '../../../core/log.ts'
 import type { Scope } from '../../../core/scope.ts'
 import type { CacheStore } from '../../cache-store/index.ts'
 import type { ManifestTable } from './manifest-table.ts'
+import type { Mirror } from './mirror/index.ts'
 
 export interface Registry extends AsyncDisposable {
   /** The port on 127.0.0.1; 0 when it does not listen by itself (see RegistryOptions.listen). */
@@ -32,6 +33,8 @@ export interface RegistryDeps {
   contentFile: (scope: Scope, digest: Digest) => string | undefined
   /** Needed for grants whose tags are the scope's. */
   manifests?: ManifestTable
+  /** Answers for public images of other registries. Its owner disposes it, after the registry. */
+  mirror?: Mirror
 }
 
 export interface GrantRequest {
@@ -74,4 +77,5 @@ export interface Grant extends Disposable {
 }
 
 export { type ManifestTable, openManifestTable } from './manifest-table.ts'
+export { createMirror, type Mirror, type MirrorOptions } from './mirror/index.ts'
 export { createRegistry, type RegistryOptions } from './registry.ts'

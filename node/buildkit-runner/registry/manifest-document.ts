@@ -16,6 +16,12 @@ export function isAnyDigest(text: string): boolean {
   return /^sha(?:256|512):/.test(text) ? registeredPattern.test(text) : digestPattern.test(text)
 }
 
+const tagPattern = /^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$/
+
+export function isTag(text: string): boolean {
+  return tagPattern.test(text)
+}
+
 const typeName = z.string().max(255)
 /** A list of descriptors as far as it is one. */
 const named = z.looseObject({ digest: z.string() })

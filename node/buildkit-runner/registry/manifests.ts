@@ -9,6 +9,7 @@ import { receiveBody } from './bodies.ts'
 import { answer, type Exchange, entityTag, repositoryPath, shelfOf } from './exchange.ts'
 import {
   isAnyDigest,
+  isTag,
   type ManifestDocument,
   parseManifest,
   plainType,
@@ -37,8 +38,6 @@ const tagsMax = 1000
 
 /** Tags that one push may set beside its digest; the spec asks for ten at least. */
 const tagParametersMax = 64
-
-const tagPattern = /^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$/
 
 interface Manifest {
   readonly digest: Digest
@@ -78,7 +77,7 @@ async function findManifest(
     ? grant.documents.get(reference)
     : grant.documentTags.get(reference)
   if (document !== undefined) return document
-  if (!isDigest(reference) && !tagPattern.test(reference)) return undefined
+  if (!isDigest(reference) && !isTag(reference)) return undefined
   if (grant.tags === 'of the scope') {
     const wanted = isDigest(reference) ? reference : { tag: reference }
     const row = deps.manifests?.find(shelfOf(exchange), wanted)
@@ -164,12 +163,12 @@ export async function takeManifest(
 function checkNames(reference: string, tags: readonly string[]): Refusal | undefined {
   if (!isDigest(reference) && isAnyDigest(reference)) return onlySha256
   if (!isDigest(reference) && reference.includes(':')) return digestInvalid('this is not a digest')
-  if (!isDigest(reference) && !tagPattern.test(reference)) return manifestUnknown
+  if (!isDigest(reference) && !isTag(reference)) return manifestUnknown
   if (tags.length > tagParametersMax) {
     const message = `at most ${tagParametersMax} tags can be set at once`
     return { status: 414, code: 'UNSUPPORTED', message }
   }
-  if (tags.every((tag) => tagPattern.test(tag))) return undefined
+  if (tags.every((tag) => isTag(tag))) return undefined
   return manifestInvalid('a tag has 1 to 128 letters, digits, dots, hyphens and underscores')
 }
 
@@ -220,7 +219,7 @@ export async function removeManifest(
   }
   const removed = isDigest(reference)
     ? await manifests.removeManifest(shelfOf(exchange), reference)
-    : tagPattern.test(reference) && (await manifests.removeTag(shelfOf(exchange), reference))
+    : isTag(reference) && (await manifests.removeTag(shelfOf(exchange), reference))
   if (!removed) return refuse(response, manifestUnknown)
   if (isDigest(reference)) grant.pin.drop(reference)
   answer(response, 202)

@@ -167,18 +167,17 @@ test('a wrong, an ended and an expired capability are answered alike, and never 
 test('a grant expires by itself', async (t) => {
   const fixture = shared
   const digest = await fixture.put(freshBytes(10).bytes)
-  using grant = fixture.registry.grant({
-    scope,
-    right: 'read',
-    lifetimeMs: 400,
-  })
+  const lifetimeMs = 400
+  const issuedAtMs = performance.now()
+  using grant = fixture.registry.grant({ scope, right: 'read', lifetimeMs })
   const target = `${repository(grant)}/blobs/${digest}`
-  t.is((await fixture.call('HEAD', target)).status, 200)
-  const deadline = performance.now() + 10_000
   let status = 200
-  for (let askedAtMs = 0; status === 200 && askedAtMs < deadline; ) {
+  for (let askedAtMs = issuedAtMs; status === 200 && askedAtMs < issuedAtMs + 10_000; ) {
     askedAtMs = performance.now()
     status = (await fixture.call('HEAD', target)).status
+    // However busy the machine is: what was answered in time was granted.
+    if (performance.now() < issuedAtMs + lifetimeMs) t.is(status, 200)
+    else if (askedAtMs >= issuedAtMs + lifetimeMs) t.is(status, 404)
   }
   t.is(status, 404)
 })

@@ -89,6 +89,10 @@ export async function createRegistry(
     const { route, query } = parseTarget(request.url ?? '/')
     if (route.type === 'unknown') return refuse(response, nameUnknown)
     if (route.type === 'ping') return ping(method, response)
+    const { mirror } = deps
+    if (mirror !== undefined && route.repository.capability === mirror.capability) {
+      return mirror.serve({ request, response, method, route, signal: clientGoneSignal(response) })
+    }
     const grant = grants.find(route.repository.capability)
     if (grant === undefined) return refuse(response, nameUnknown)
     const needed = methodsOf[route.type][method]
