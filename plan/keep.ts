@@ -72,7 +72,7 @@ const stepShape = z.object({
   ),
   ignoresCache: z.boolean(),
   recognizable: z.boolean(),
-  mayMatchByContent: z.boolean(),
+  doubt: z.enum(['none', 'content', 'source']),
   facts: z.array(
     z.object({
       kind: z.enum([

@@ -5,7 +5,7 @@ import type { ContentAnswer, ContentReader, FolderQuestions, HashCount } from '.
 import { factsOf } from './facts.ts'
 import type { BuildGraph } from './graph.ts'
 import { cacheMountsOf, isStep, kindOf, platformOf } from './operations.ts'
-import type { PartialReason, Plan, PlannedStep } from './plan.ts'
+import type { Doubt, PartialReason, Plan, PlannedStep } from './plan.ts'
 import { type ContentRequest, contentRequests, type KeyedVertex, keyVertices } from './step-keys.ts'
 
 /** Folders of this machine by the name that the build has for them: "context", and named contexts. */
@@ -56,13 +56,13 @@ function planOf(graph: BuildGraph, known: Known): Plan {
     ),
   )
   const keyed = [...keyVertices(graph, new Map(Object.entries(contents))).values()]
-  const byContent = new Set<KeyedVertex>()
-  for (const one of keyed) if (looksIntoSteps(one, byContent)) byContent.add(one)
+  const doubts = new Map<KeyedVertex, Doubt>()
+  for (const one of keyed) doubts.set(one, doubtOf(one, doubts))
   return {
     platform: known.platform,
     steps: keyed
       .filter(({ vertex }) => isStep(vertex))
-      .map((one) => stepOf(one, byContent.has(one), known.answers)),
+      .map((one) => stepOf(one, doubts.get(one) ?? 'none', known.answers)),
     partial: unique([
       ...contentReasons(known),
       ...keyed.flatMap(operationReasons),
@@ -74,7 +74,7 @@ function planOf(graph: BuildGraph, known: Known): Plan {
 
 function stepOf(
   keyed: KeyedVertex,
-  mayMatchByContent: boolean,
+  doubt: Doubt,
   answers: ReadonlyMap<string, ContentAnswer>,
 ): PlannedStep {
   const { vertex, key, operationDigest, recognizable } = keyed
@@ -89,7 +89,7 @@ function stepOf(
     cacheMounts: cacheMountsOf(vertex.op),
     ignoresCache: vertex.ignoresCache,
     recognizable,
-    mayMatchByContent,
+    doubt,
     facts: factsOf(keyed, answers),
   }
 }
@@ -111,12 +111,20 @@ function imagesOf(keyed: KeyedVertex): { reference: string; digest: string | und
   })
 }
 
-/** Whether BuildKit compares files of another step's result or an image before it runs this one. */
-function looksIntoSteps(keyed: KeyedVertex, known: ReadonlySet<KeyedVertex>): boolean {
-  return keyed.inputs.some(
-    (input, index) =>
-      known.has(input) || ((keyed.uses[index]?.byContent ?? false) && isMadeElsewhere(input)),
+function doubtOf(keyed: KeyedVertex, known: ReadonlyMap<KeyedVertex, Doubt>): Doubt {
+  const below = keyed.inputs.map((input) => known.get(input) ?? 'none')
+  if (below.includes('source') || isUnpinned(keyed)) return 'source'
+  const looksInside = keyed.inputs.some(
+    (input, index) => (keyed.uses[index]?.byContent ?? false) && isMadeElsewhere(input),
   )
+  return looksInside || below.includes('content') ? 'content' : 'none'
+}
+
+function isUnpinned({ vertex }: KeyedVertex): boolean {
+  if (vertex.op.op?.$case !== 'source') return vertex.op.op?.$case === 'build'
+  const kind = sourceKind(vertex.op.op.value)
+  if (kind.type === 'local') return false
+  return kind.type === 'image' ? kind.digest === undefined : !kind.pinned
 }
 
 /** Neither the client's own files nor text of the Dockerfile, both of which keys know. */

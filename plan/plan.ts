@@ -33,14 +33,17 @@ export interface PlannedStep {
   readonly ignoresCache: boolean
   /** False: BuildKit will run it in any case. */
   readonly recognizable: boolean
-  /**
-   * It, or a step below it, reads selected files of another step's result: BuildKit may recognize it by their
-   * content although its key is new.
-   */
-  readonly mayMatchByContent: boolean
+  readonly doubt: Doubt
   /** What its key is made of, by kind and name: for the explanation of a difference. */
   readonly facts: readonly Fact[]
 }
+
+/**
+ * Why BuildKit may decide otherwise than the key says, for this step or one that it stands on. `content`: it
+ * reads selected files of another step's result, and is recognized by them although its key is new. `source`:
+ * it stands on something that the key names and does not pin, such as an image's tag.
+ */
+export type Doubt = 'none' | 'content' | 'source'
 
 export interface Fact {
   readonly kind: FactKind

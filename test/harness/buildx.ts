@@ -5,6 +5,8 @@ import { type CommandResult, runTimed } from './commands.ts'
 import { createTemporaryFolder } from './temporary-folder.ts'
 
 export interface BuildxClient extends AsyncDisposable {
+  /** For whoever starts buildx otherwise: with it, its configuration and builder are these. */
+  readonly env: NodeJS.ProcessEnv
   /** `buildx build` with plain progress on standard error. Never throws for a build that fails. */
   build(args: readonly string[], options?: { cwd?: string }): Promise<CommandResult>
   /** Any other command of buildx, with this configuration and builder. */
@@ -28,6 +30,7 @@ export async function createBuildxClient(endpoint: string): Promise<BuildxClient
   const run: BuildxClient['run'] = (args, options) => runTimed(program, args, { env, ...options })
   const owned = cleanUp.move()
   return {
+    env,
     run,
     build: (args, options) => run(['build', '--progress', 'plain', ...args], options),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
