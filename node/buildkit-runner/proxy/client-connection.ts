@@ -11,6 +11,7 @@ import { status as grpcStatus } from '@grpc/grpc-js'
 import { describeError, HearthError } from '../../../core/errors.ts'
 import { type Scope, scopeId } from '../../../core/scope.ts'
 import type { DaemonHandle } from '../daemon/index.ts'
+import { type Backend, holdBackend } from './backend.ts'
 import {
   checkContentRead,
   checkHistoryUpdate,
@@ -30,14 +31,7 @@ import { serveProgress } from './progress-stream.ts'
 import type { QuietTime } from './quiet-time.ts'
 import type { ReportWaits } from './report-waits.ts'
 import { serveSolve } from './serve-solve.ts'
-import {
-  connectUpstream,
-  errorReply,
-  headersOf,
-  metadataOf,
-  replyFor,
-  type Upstream,
-} from './upstream.ts'
+import { connectUpstream, errorReply, headersOf, metadataOf, replyFor } from './upstream.ts'
 
 export interface ClientConnection {
   /** Ends the connection; its builds are cancelled. */
@@ -51,11 +45,6 @@ export interface ClientConnectionOptions {
   /** Undefined for a standby certificate: such a client queues for its slot here. */
   buildId: string | undefined
   registryHost: string
-}
-
-interface Backend {
-  daemon: DaemonHandle
-  upstream: Upstream
 }
 
 export function serveConnection(
@@ -75,18 +64,26 @@ export function serveConnection(
   const solves = new Set<Promise<void>>()
   /** Keeps the slot of a client that has come but not yet begun. */
   const presence = deps.scheduler.find(buildId)?.begin('connection')
-  const backend = connectBackend()
+  const backend = holdBackend(connectBackend)
 
   async function connectBackend(): Promise<Backend> {
-    const daemon = await deps.daemons.acquire(scope, { signal: gone.signal })
+    const daemon = await acquireDaemon()
     const upstream = connectUpstream(daemon.socket)
     gone.signal.addEventListener('abort', () => upstream[Symbol.dispose](), { once: true })
     if (gone.signal.aborted) upstream[Symbol.dispose]()
     return { daemon, upstream }
   }
-  backend.catch((error) => {
-    if (!gone.signal.aborted) log.error({ reason: describeError(error) }, 'no BuildKit for a build')
-  })
+
+  async function acquireDaemon(): Promise<DaemonHandle> {
+    try {
+      return await deps.daemons.acquire(scope, { signal: gone.signal })
+    } catch (error) {
+      if (!gone.signal.aborted) {
+        log.error({ reason: describeError(error) }, 'no BuildKit for a build')
+      }
+      throw error
+    }
+  }
 
   session.on('stream', (down, headers, _flags, raw) => {
     down.on('error', () => {}) // 'close' carries what matters.
@@ -107,8 +104,8 @@ export function serveConnection(
   })
 
   async function finish(): Promise<void> {
-    const [connected] = await Promise.allSettled([backend, ...solves])
-    if (connected.status === 'fulfilled') connected.value.daemon[Symbol.dispose]()
+    await Promise.allSettled(solves)
+    await backend.release()
     finished.resolve()
   }
 
@@ -127,7 +124,7 @@ export function serveConnection(
       throw new HearthError('forbidden', rule.reason, { hint: rule.remedy })
     }
     // Nothing of the stream is read before BuildKit is there: flow control makes the client wait.
-    const { daemon, upstream } = await backend
+    const { daemon, upstream } = await backend.get({ isQuestion: rule.type === 'passed' })
     const pass = (): void => passThrough(down, rawHeaders, upstream)
     const call = async (message: Buffer): Promise<void> => {
       const call = { headers: metadataOf(rawHeaders), signal: signalOf(down) }
