@@ -4,7 +4,7 @@ import path from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { type Claims, claimsFolder, claimsOf } from './claims.ts'
-import { type CommandResult, runTimed } from './commands.ts'
+import { type CommandResult, type RunOptions, runTimed } from './commands.ts'
 import { type ManagedProcess, startProcess } from './processes.ts'
 import { createTemporaryFolder } from './temporary-folder.ts'
 
@@ -16,15 +16,9 @@ const launcher = path.resolve(
 export interface Hearth extends AsyncDisposable {
   readonly dataFolder: string
   /** Runs `hearth ARGS` to its end, with `--data` for this one. */
-  run(
-    args: readonly string[],
-    options?: { cwd?: string; signal?: AbortSignal },
-  ): Promise<CommandResult>
+  run(args: readonly string[], options?: HearthRunOptions): Promise<CommandResult>
   /** `hearth build`. Never throws for a build that fails. */
-  build(
-    args: readonly string[],
-    options?: { cwd?: string; signal?: AbortSignal },
-  ): Promise<HearthBuild>
+  build(args: readonly string[], options?: HearthRunOptions): Promise<HearthBuild>
   buildInfo(buildId: string): Promise<BuildInfo>
   /** Waits until the cache of a build is kept, or lost: nothing of it goes on in the background. */
   settled(buildId: string): Promise<BuildInfo>
@@ -45,6 +39,8 @@ export interface Hearth extends AsyncDisposable {
   /** Of the process that holds coordinator and node. */
   pid(): number
 }
+
+type HearthRunOptions = Omit<RunOptions, 'env'>
 
 export interface HearthBuild extends CommandResult {
   /** Undefined when the build was never placed. */
@@ -77,14 +73,15 @@ const settleProbeMs = 100
 
 /**
  * @param options.slots builds at once; absent: as the machine allows.
+ * @param options.dataFolder made if absent, and left there afterwards; default: one in a temporary folder.
  * @param options.reach services on 127.0.0.1, as "host:port", that builds are to reach: an upstream registry's.
  */
 export async function startHearth(
-  options: { slots?: number; reach?: readonly string[] } = {},
+  options: { slots?: number; dataFolder?: string; reach?: readonly string[] } = {},
 ): Promise<Hearth> {
   await using cleanUp = new AsyncDisposableStack()
   const folder = cleanUp.use(await createTemporaryFolder('up'))
-  const dataFolder = path.join(folder.path, 'data')
+  const dataFolder = options.dataFolder ?? path.join(folder.path, 'data')
   const own = path.join(folder.path, 'home')
   await mkdir(own)
   // Nothing that the person who runs this has configured or logged in to.

@@ -2,8 +2,9 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { SeededRandom } from '../../bench/routing/seeded-random.ts'
 import type { Hearth, HearthBuild } from '../harness/index.ts'
+import { explains, lastLines } from './kill-log.ts'
 import { endsHearth, type KillTarget, strike } from './kill-targets.ts'
-import { type KillsResult, noteOrphans } from './kills.ts'
+import { type KillsResult, noteOrphans } from './kills-result.ts'
 import type { OrphanWatch } from './orphan-watch.ts'
 import type { Builder } from './small-builds.ts'
 
@@ -54,7 +55,7 @@ export async function playRound(deps: RoundDeps, target: KillTarget): Promise<vo
   for (const build of await Promise.all(people.map((person) => person.build(hearth)))) {
     if (build.exitCode === 0) continue
     result.failedBuildsAfter += 1
-    result.problems.push(`a build after the kill failed: ${tail(build)}`)
+    result.problems.push(`a build after the kill failed: ${lastLines(build)}`)
   }
 }
 
@@ -82,19 +83,14 @@ function noteBuild(
 ): void {
   if (build.exitCode === 0) return
   if (!kill.isHit) {
-    result.problems.push(`a build that no kill had hit failed: ${tail(build)}`)
+    result.problems.push(`a build that no kill had hit failed: ${lastLines(build)}`)
     return
   }
   result.brokenBuilds += 1
-  const named = kill.hearthEnded ? namesLostNode : namesDeadDaemon
-  if (named.test(build.stderr)) return
+  if (explains(build, kill.hearthEnded ? 'hearth' : 'daemon')) return
   result.unexplained += 1
-  result.problems.push(`a build does not say that it was killed: ${tail(build)}`)
+  result.problems.push(`a build does not say that it was killed: ${lastLines(build)}`)
 }
-
-/** Who has lost daemon, node and coordinator at once can say no more than that nobody is there. */
-const namesLostNode = /unavailable|cannot reach|connection|SIGKILL/i
-const namesDeadDaemon = /BuildKit .*(has ended|did not start): killed by SIGKILL/
 
 async function restart({ hearth, result }: RoundDeps): Promise<boolean> {
   try {
@@ -123,8 +119,4 @@ function countFindings(document: string): number {
   } catch {
     return 0
   }
-}
-
-function tail(build: HearthBuild): string {
-  return build.stderr.trim().split('\n').slice(-4).join(' | ')
 }

@@ -1,8 +1,8 @@
 /**
  * Long runs that look for what short tests miss:
  *
- *   npm run soak -- mixed [--minutes N] [--json]              builds of all kinds, cancels and kills, and growth
- *   npm run soak -- kills [--rounds N] [--seed S] [--json]    one kill a round, and everything that must hold then
+ *   npm run soak -- mixed [--minutes N] [--seed S] [--json]   builds of all kinds, cancels and kills, and growth
+ *   npm run soak -- kills [--rounds N] [--seed S] [--json]   one kill a round, and everything that must hold then
  *
  * With --json, one line on standard output. Exit code 1 when something was not as it must be.
  */
@@ -27,7 +27,9 @@ async function main(args: readonly string[]): Promise<number> {
     process.stderr.write(`${line}\n`)
   }
   const result =
-    name === 'kills' ? await soakKills({ rounds, seed, say }) : await soakMixed({ minutes, say })
+    name === 'kills'
+      ? await soakKills({ rounds, seed, say })
+      : await soakMixed({ minutes, seed, say })
   if (json) process.stdout.write(`${JSON.stringify(result)}\n`)
   else for (const [key, value] of Object.entries(result)) say(`${key}: ${JSON.stringify(value)}`)
   return result.problems.length === 0 ? 0 : 1
@@ -74,6 +76,6 @@ function readCommandLine(args: readonly string[]): CommandLine {
 
 function usage(message: string): HearthError {
   return new HearthError('invalid-input', message, {
-    hint: 'npm run soak -- mixed [--minutes N] [--json], or kills [--rounds N] [--seed S] [--json]',
+    hint: 'npm run soak -- mixed [--minutes N] [--seed S] [--json], or kills [--rounds N] [--seed S] [--json]',
   })
 }

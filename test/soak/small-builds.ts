@@ -17,7 +17,7 @@ const dockerfile = [
 export interface Builder extends AsyncDisposable {
   readonly project: string
   /** One build of something that was never built before. */
-  build(hearth: Hearth, signal?: AbortSignal): Promise<HearthBuild>
+  build(hearth: Hearth, interrupt?: AbortSignal): Promise<HearthBuild>
 }
 
 export async function createBuilder(name: string): Promise<Builder> {
@@ -26,11 +26,11 @@ export async function createBuilder(name: string): Promise<Builder> {
   let turn = 0
   return {
     project,
-    async build(hearth, signal) {
+    async build(hearth, interrupt) {
       turn += 1
       await writeContext(context.path, { source: `${name} ${turn}` })
       const args = ['--project', project, context.path]
-      return hearth.build(args, signal === undefined ? {} : { signal })
+      return hearth.build(args, interrupt === undefined ? {} : { interrupt })
     },
     [Symbol.asyncDispose]: () => context[Symbol.asyncDispose](),
   }
