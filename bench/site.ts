@@ -49,7 +49,7 @@ export const project = 'bench'
 export async function startSite(): Promise<Site> {
   await using cleanUp = new AsyncDisposableStack()
   const registry = cleanUp.use(await startUpstreamRegistry())
-  const hearth = cleanUp.use(await startHearth())
+  const hearth = cleanUp.use(await startHearth({ reach: [registry.host] }))
   let client: BuildxClient | undefined
   const hearthBuild = async (args: readonly string[]): Promise<Built & { buildId: string }> => {
     const result = await hearth.build(['--project', project, ...args])

@@ -67,6 +67,13 @@ export const settings = {
     rule: { type: 'integer', min: 1, max: 1024 },
     description: 'builds that a node runs at once; unset: as cores and memory allow',
   },
+  reachLoopback: {
+    name: 'reachLoopback',
+    flag: '--reach-loopback',
+    environment: 'HEARTH_REACH_LOOPBACK',
+    rule: { type: 'text' },
+    description: "ports of a node's own 127.0.0.1 that its builds pull from and push to",
+  },
   logLevel: {
     name: 'logLevel',
     flag: '--log-level',
@@ -80,7 +87,7 @@ export const settings = {
 export const defaultPort = 4327
 
 /** Keys of the settings file of a machine or person. */
-const settingsFileKeys = ['data', 'port', 'slots', 'logLevel'] as const
+const settingsFileKeys = ['data', 'port', 'slots', 'reachLoopback', 'logLevel'] as const
 
 /**
  * The layers below the flags of a verb.

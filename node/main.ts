@@ -1,4 +1,5 @@
 /** A node: constructs its rooms, joins the coordinator, and takes everything down again in reverse order. */
+import { lookup } from 'node:dns/promises'
 import os from 'node:os'
 import path from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
@@ -9,10 +10,19 @@ import { gib } from '../core/limits.ts'
 import type { Logger } from '../core/log.ts'
 import { packageVersion } from '../core/package-folder.ts'
 import type { CachePolicy } from '../proto/generated/hearth/v1/node.ts'
-import { createDaemonPool, type DaemonPool } from './buildkit-runner/daemon/index.ts'
+import {
+  createDaemonPool,
+  type DaemonPool,
+  proxyPortsOnLoopback,
+} from './buildkit-runner/daemon/index.ts'
 import { createBuildProxy } from './buildkit-runner/proxy/index.ts'
 import { createRecords } from './buildkit-runner/records/index.ts'
-import { createRegistry } from './buildkit-runner/registry/index.ts'
+import {
+  createMirror,
+  createRegistry,
+  defaultUpstreams,
+  openManifestTable,
+} from './buildkit-runner/registry/index.ts'
 import { type EvictionPolicy, openCacheStore } from './cache-store/index.ts'
 import { createDiskBudget, type DiskBudget } from './disk/index.ts'
 import { joinCoordinator } from './membership.ts'
@@ -33,6 +43,10 @@ export interface NodeOptions {
   slots: number | undefined
   /** Limits of the node's disk; see DiskBudgetOptions. Default: as the disk allows. */
   disk?: { bytesMax?: number | undefined; freeBytesMin?: number | undefined }
+  /** Ports of this machine's 127.0.0.1 that builds pull from and push to; see DaemonPool.reach. Default none. */
+  reachLoopback?: readonly number[]
+  /** Registries whose public images are mirrored; see MirrorOptions.upstreams. Default: the best known ones. */
+  mirrors?: readonly string[]
   log: Logger
   /** Gives the start up. A node that runs is stopped by disposing of it. */
   signal: AbortSignal
@@ -42,8 +56,8 @@ export interface RunningNode extends AsyncDisposable {
   readonly nodeId: string
 }
 
-/** The name that daemons know the loopback registry by; it means 127.0.0.1 to them alone. */
-const registryName = 'hearth.cache'
+/** How daemons know the loopback registry: a name and a port that mean something to them alone. */
+const registryPlace = { host: 'hearth.cache', port: 5000 }
 
 /** For projects that the coordinator sets no policy for. */
 const defaultPolicy: EvictionPolicy = { bytesMax: 50 * gib, daysMax: 30 }
@@ -65,16 +79,30 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
     await openCacheStore({ folder: inside('cache-store'), log, defaultPolicy }),
   )
   const records = stack.use(await createRecords({ store, log }, { folder: inside('records') }))
-  // The registry's port is part of every daemon's configuration, and what daemons have made is taken over
-  // by the registry: it comes first and learns of the daemons through this.
+  // Daemons hand the registry their listeners, and what daemons have made is taken over by the registry: it
+  // comes first and learns of the daemons through this.
   let daemons: DaemonPool | undefined
   let disk: DiskBudget | undefined
+  const manifests = stack.use(
+    await openManifestTable({ store, log }, { folder: inside('manifests') }),
+  )
+  const mirror = stack.use(
+    await createMirror(
+      { store, manifests, log },
+      { folder: inside('mirror'), upstreams: options.mirrors ?? defaultUpstreams },
+    ),
+  )
   const registry = stack.use(
-    await createRegistry({
-      store,
-      log,
-      contentFile: (scope, digest) => daemons?.contentFile(scope, digest),
-    }),
+    await createRegistry(
+      {
+        store,
+        manifests,
+        mirror,
+        log,
+        contentFile: (scope, digest) => daemons?.contentFile(scope, digest),
+      },
+      { listen: false },
+    ),
   )
   daemons = stack.use(
     await createDaemonPool(
@@ -82,7 +110,13 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
       {
         folder: inside('buildkit'),
         onIdle: () => disk?.tend(),
-        registry: { host: registryName, port: registry.port },
+        registry: {
+          ...registryPlace,
+          serve: (listener) => registry.serve(listener),
+          mirrors: mirror.paths,
+        },
+        deny: await addressesOf(options.coordinator.address),
+        reach: [...(options.reachLoopback ?? []), ...proxyPortsOnLoopback()],
       },
     ),
   )
@@ -122,7 +156,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
           membership.report({ buildId, nodeId, scope, solves: [solve] }),
         log,
       },
-      { ...options.listen, identity, registryHost: `${registryName}:${registry.port}` },
+      { ...options.listen, identity, registryHost: `${registryPlace.host}:${registryPlace.port}` },
     ),
   )
   const service = stack.use(
@@ -166,6 +200,13 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
   await membership.heard({ signal })
   const owned = stack.move()
   return { nodeId, [Symbol.asyncDispose]: () => owned.disposeAsync() }
+}
+
+/** What is not found now is not denied; the coordinator asks for certificates in any case. */
+async function addressesOf(address: string): Promise<string[]> {
+  const { hostname, port } = new URL(`https://${address}`)
+  const found = await lookup(hostname, { all: true, family: 4 }).catch(() => [])
+  return found.map((each) => `${each.address}:${port || 443}`)
 }
 
 /** In a policy from the coordinator, 0 leaves the choice to the node. */

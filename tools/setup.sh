@@ -30,8 +30,11 @@ debian_packages=(
   'runc                demo test bench runtime   runc'
   'containernetworking-plugins demo test bench runtime /usr/lib/cni/bridge|/opt/cni/bin/bridge'
   'iptables            demo test bench runtime   iptables'
+  'nftables            demo test bench runtime   /usr/sbin/nft|/sbin/nft|/usr/bin/nft'
   'busybox-static      demo test bench   static-busybox'
   'docker-registry     demo test bench   docker-registry'
+  'e2fsprogs           test              /sbin/mkfs.ext4|/usr/sbin/mkfs.ext4'
+  'mount               test              /sbin/losetup|/usr/sbin/losetup'
   'openssh-client      test              ssh-agent'
 )
 

@@ -9,6 +9,7 @@ import { type JoinedCoordinator, readJoined, writeJoined } from '../daemon/joine
 import { catchStop } from '../daemon/stop-signal.ts'
 import { runFlags } from '../flags.ts'
 import { parseListenAddress } from '../listen-address.ts'
+import { readNodeSettings } from '../node-settings.ts'
 import { findDataFolder, readLayers, settings } from '../settings.ts'
 import { answer, type Terminal, type Verb } from '../terminal.ts'
 
@@ -19,6 +20,7 @@ interface Flags {
   data?: string
   listen: string
   slots?: string
+  reachLoopback?: string
   logLevel?: string
   json?: boolean
 }
@@ -34,6 +36,10 @@ export const verb: Verb = {
         .option('--data <folder>', 'where to keep everything (HEARTH_DATA)')
         .option('--listen <host:port>', 'where builds reach this node', '0.0.0.0:4328')
         .option('--slots <count>', 'builds at once (HEARTH_SLOTS; else as the machine allows)')
+        .option(
+          '--reach-loopback <ports>',
+          "ports of this machine's 127.0.0.1 that builds may use (HEARTH_REACH_LOOPBACK)",
+        )
         .option('--log-level <level>', 'trace, debug, info, warn or error (HEARTH_LOG_LEVEL, info)')
         .option('--json', 'print one JSON document once it is ready')
         .action((flags: Flags) => run(runNode(terminal, flags)))
@@ -42,10 +48,10 @@ export const verb: Verb = {
 
 async function runNode(terminal: Terminal, flags: Flags): Promise<undefined> {
   using stop = catchStop(terminal)
-  const { data, slots, logLevel } = flags
-  const layers = await readLayers(terminal, { data, slots, logLevel })
+  const { data, slots, reachLoopback, logLevel } = flags
+  const layers = await readLayers(terminal, { data, slots, reachLoopback, logLevel })
   const { folder } = await findDataFolder(terminal, layers)
-  const slotsFound = (await findSetting(settings.slots, layers))?.value
+  const nodeSettings = await readNodeSettings(layers)
   const level = (await findSetting(settings.logLevel, layers))?.value ?? 'info'
   const listen = parseListenAddress('--listen', flags.listen)
   const layout = await prepareDataFolder(folder)
@@ -57,7 +63,7 @@ async function runNode(terminal: Terminal, flags: Flags): Promise<undefined> {
     coordinator,
     joinToken: flags.token ?? terminal.env.HEARTH_JOIN_TOKEN,
     listen,
-    slots: slotsFound === undefined ? undefined : Number(slotsFound),
+    ...nodeSettings,
     log: createLogger(level as LogLevel),
     signal: stop.signal,
   })

@@ -9,6 +9,7 @@ import { findUpProcess } from '../daemon/up-file.ts'
 import { runFlags } from '../flags.ts'
 import { isRoot } from '../folders.ts'
 import { catchInterrupts } from '../interrupt.ts'
+import { readNodeSettings } from '../node-settings.ts'
 import { defaultPort, findDataFolder, readLayers, settings } from '../settings.ts'
 import { answer, type Terminal, type Verb } from '../terminal.ts'
 import { startInBackground, tellStarter } from './up/background.ts'
@@ -17,6 +18,7 @@ interface Flags {
   data?: string
   port?: string
   slots?: string
+  reachLoopback?: string
   logLevel?: string
   host?: string
   foreground?: boolean
@@ -47,6 +49,10 @@ export const verb: Verb = {
           `the coordinator's port, 0 for any (HEARTH_PORT, ${defaultPort})`,
         )
         .option('--slots <count>', 'builds at once (HEARTH_SLOTS; else as the machine allows)')
+        .option(
+          '--reach-loopback <ports>',
+          "ports of this machine's 127.0.0.1 that builds may use (HEARTH_REACH_LOOPBACK)",
+        )
         .option('--log-level <level>', 'trace, debug, info, warn or error (HEARTH_LOG_LEVEL, info)')
         .option('--foreground', 'stay until SIGTERM or Ctrl-C, and log to standard error')
         .option('--json', 'print one JSON document')
@@ -121,7 +127,7 @@ async function serveInForeground(
 ): Promise<void> {
   try {
     const port = Number((await findSetting(settings.port, layers))?.value ?? defaultPort)
-    const slots = (await findSetting(settings.slots, layers))?.value
+    const nodeSettings = await readNodeSettings(layers)
     const logLevel = ((await findSetting(settings.logLevel, layers))?.value ?? 'info') as LogLevel
     const { serve } = await import('./up/serve.ts')
     await serve(
@@ -130,7 +136,7 @@ async function serveInForeground(
         folder,
         host: options.host,
         port,
-        slots: slots === undefined ? undefined : Number(slots),
+        nodeSettings,
         logLevel,
       },
       (serving) => {
@@ -152,6 +158,7 @@ function repeated(typed: Flags): string[] {
   const flags = [
     ['--port', typed.port],
     ['--slots', typed.slots],
+    ['--reach-loopback', typed.reachLoopback],
     ['--log-level', typed.logLevel],
   ] as const
   return flags.flatMap(([flag, value]) => (value === undefined ? [] : [flag, value]))

@@ -170,6 +170,8 @@ function twinOfDaemons(scopes: Scope[]): DaemonPool & { resetScopes: Scope[] } {
       return { bytesFreed: 1_000 }
     },
     scopes: () => [...known],
+    async deny() {},
+    async reach() {},
     async [Symbol.asyncDispose]() {},
   }
 }

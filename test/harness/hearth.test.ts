@@ -13,7 +13,7 @@ import {
 
 test('a BuildKit that lost its state is refilled from the cache store, and its socket can be found', async (t) => {
   await using registry = await startUpstreamRegistry()
-  await using hearth = await startHearth()
+  await using hearth = await startHearth({ reach: [registry.host] })
   await using context = await createTemporaryFolder('context')
   const base = await pushImage(registry.host, 'busybox', '1', await busyboxImage())
   const dockerfile = `FROM ${base}\nWORKDIR /made\nRUN head -c 100000 /dev/urandom > random\n`

@@ -24,7 +24,9 @@ import { type CommandResult, createTemporaryFolder, runTimed } from '../harness/
 export interface Builder extends AsyncDisposable {
   readonly scope: Scope
   readonly store: CacheStore
+  /** Of the loopback registry, inside the daemon's network namespace. */
   readonly registryPort: number
+  readonly daemons: DaemonPool
   readonly records: Records
   /** How clients reach BuildKit through the proxy, and past it on the same daemon. */
   readonly through: Clients
@@ -70,7 +72,10 @@ interface RunOptions {
   env?: NodeJS.ProcessEnv
 }
 
-export async function startBuilder(): Promise<Builder> {
+const registryPort = 5000
+
+/** @param options.reach services on 127.0.0.1, as "host:port", that builds are to reach. */
+export async function startBuilder(options: { reach?: readonly string[] } = {}): Promise<Builder> {
   await using cleanUp = new AsyncDisposableStack()
   const log = process.env.HEARTH_TEST_LOG ? createLogger('debug') : silentLogger
   const folder = cleanUp.use(await createTemporaryFolder('builder')).path
@@ -81,18 +86,22 @@ export async function startBuilder(): Promise<Builder> {
   )
   let daemons: DaemonPool | undefined
   const registry = cleanUp.use(
-    await createRegistry({
-      store,
-      log,
-      contentFile: (owner, digest) => daemons?.contentFile(owner, digest),
-    }),
+    await createRegistry(
+      { store, log, contentFile: (owner, digest) => daemons?.contentFile(owner, digest) },
+      { listen: false },
+    ),
   )
   const pool = cleanUp.use(
     await createDaemonPool(
       { log },
       {
         folder: path.join(folder, 'buildkit'),
-        registry: { host: 'hearth.cache', port: registry.port },
+        registry: {
+          host: 'hearth.cache',
+          port: registryPort,
+          serve: (listener) => registry.serve(listener),
+        },
+        reach: (options.reach ?? []).map((host) => Number(host.split(':')[1])),
         programs: { runc: await writeRuncRecorder(folder) },
       },
     ),
@@ -127,7 +136,7 @@ export async function startBuilder(): Promise<Builder> {
         host: '127.0.0.1',
         port: 0,
         identity: await identityOf(authority, { type: 'node', nodeId: 'n1' }),
-        registryHost: `hearth.cache:${registry.port}`,
+        registryHost: `hearth.cache:${registryPort}`,
         exportGraceMs: 0,
       },
     ),
@@ -158,7 +167,8 @@ export async function startBuilder(): Promise<Builder> {
   const builder: Builder = {
     scope,
     store,
-    registryPort: registry.port,
+    registryPort,
+    daemons: pool,
     records,
     through,
     direct,

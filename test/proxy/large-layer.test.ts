@@ -2,25 +2,26 @@
 import anyTest, { type TestFn } from 'ava'
 import { parseDigest } from '../../core/digest.ts'
 import { KeepOutcome, StepOutcome } from '../../proto/generated/hearth/v1/build.ts'
-import { fetchImage, startUpstreamRegistry } from '../harness/index.ts'
+import { fetchImage, startUpstreamRegistry, type UpstreamRegistry } from '../harness/index.ts'
 import { type Builder, startBuilder } from './builder.ts'
 import { clientKinds, createContext, writeContext } from './context.ts'
 
-const test = anyTest as TestFn<{ builder: Builder }>
+const test = anyTest as TestFn<{ builder: Builder; upstream: UpstreamRegistry }>
 
 test.before(async (t) => {
-  t.context.builder = await startBuilder()
+  t.context.upstream = await startUpstreamRegistry()
+  t.context.builder = await startBuilder({ reach: [t.context.upstream.host] })
 })
 
 test.after.always(async (t) => {
-  await t.context.builder?.[Symbol.asyncDispose]()
+  const { builder, upstream } = t.context
+  for (const part of [builder, upstream]) await part?.[Symbol.asyncDispose]()
 })
 
 const layerBytes = 200_000_000
 
 test('a pushed layer is in the cache store by a link, and the next build begins without waiting', async (t) => {
-  const { builder } = t.context
-  await using upstream = await startUpstreamRegistry()
+  const { builder, upstream } = t.context
   await using context = await createContext(
     `RUN head -c ${layerBytes} /dev/urandom > /large\nCOPY source /source`,
     { source: 'first' },

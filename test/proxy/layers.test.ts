@@ -29,8 +29,8 @@ interface Parts {
 const test = anyTest as TestFn<Parts>
 
 test.before(async (t) => {
-  t.context.builder = await startBuilder()
   t.context.upstream = await startUpstreamRegistry()
+  t.context.builder = await startBuilder({ reach: [t.context.upstream.host] })
   t.context.stock = await startBuildkitd()
   t.context.stockClient = await createBuildxClient(t.context.stock.address)
 })

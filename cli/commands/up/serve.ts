@@ -6,6 +6,7 @@ import { dataClientFile, writeClientFile } from '../../client-file.ts'
 import { prepareDataFolder } from '../../daemon/data-folder.ts'
 import { catchStop } from '../../daemon/stop-signal.ts'
 import { claimUp } from '../../daemon/up-file.ts'
+import type { NodeSettings } from '../../node-settings.ts'
 import type { Terminal } from '../../terminal.ts'
 
 export interface ServeOptions {
@@ -14,7 +15,7 @@ export interface ServeOptions {
   readonly host: string | undefined
   /** Of the coordinator; 0 takes any free one. */
   readonly port: number
-  readonly slots: number | undefined
+  readonly nodeSettings: NodeSettings
   readonly logLevel: LogLevel
 }
 
@@ -58,7 +59,7 @@ export async function serve(
       options.host === undefined
         ? { host: loopback, port: 0 }
         : { host: options.host, port: options.port + 1 },
-    slots: options.slots,
+    ...options.nodeSettings,
     log: log.child({ room: 'node' }),
     signal,
   })

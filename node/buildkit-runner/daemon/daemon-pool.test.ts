@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import type { Server } from 'node:net'
 import path from 'node:path'
 import ava from 'ava'
 import { digestOf } from '../../../core/digest.ts'
@@ -42,7 +42,7 @@ test('a daemon starts when it is asked for, and all who ask at once share it', a
   t.deepEqual(pool.scopes(), [mainScope])
 })
 
-test('scopes have daemons, bridges and subnets of their own, in two pools at once', async (t) => {
+test('scopes have daemons, links and subnets of their own, in two pools at once', async (t) => {
   const [one, two] = await Promise.all([openPool(t), openPool(t)])
   const handles = await Promise.all([
     one.pool.acquire(mainScope, { signal: soon() }),
@@ -54,7 +54,7 @@ test('scopes have daemons, bridges and subnets of their own, in two pools at onc
   t.is(new Set(networks.map(({ subnet }) => subnet)).size, 3)
   for (const { bridge } of networks) {
     t.true(bridge.length <= 15)
-    t.true(existsSync(`/sys/class/net/${bridge}/bridge`))
+    t.true(existsSync(`/sys/class/net/${bridge}`))
   }
 })
 
@@ -82,12 +82,13 @@ test('buildkitd reaches the loopback registry by its name', async (t) => {
     asked.push(`${request.method} ${request.url}`)
     response.writeHead(404).end()
   })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  t.teardown(() => server.close())
-  const { port } = server.address() as AddressInfo
-  const { pool } = await openPool(t, { registry: { host: 'hearth.cache', port } })
+  const serve = (listener: Server): Disposable => {
+    server.listen(listener)
+    return { [Symbol.dispose]: () => void server.close() }
+  }
+  const { pool } = await openPool(t, { registry: { host: 'hearth.cache', port: 5000, serve } })
   using handle = await pool.acquire(mainScope, { signal: soon() })
-  const error = await t.throwsAsync(build(t, handle, `FROM hearth.cache:${port}/some/image:tag`))
+  const error = await t.throwsAsync(build(t, handle, 'FROM hearth.cache:5000/some/image:tag'))
   t.regex(error?.message ?? '', /not found/)
   t.true(asked.includes('HEAD /v2/some/image/manifests/tag'), asked.join())
 })

@@ -1,5 +1,6 @@
 /** The daemons of all scopes of one data folder. */
 import { mkdir, realpath } from 'node:fs/promises'
+import type { Server } from 'node:net'
 import { HearthError } from '../../../core/errors.ts'
 import { mib } from '../../../core/limits.ts'
 import type { Logger } from '../../../core/log.ts'
@@ -7,6 +8,7 @@ import { type Scope, type ScopeId, scopeId } from '../../../core/scope.ts'
 import { type HangLimits, hangLimits } from './hang-watch.ts'
 import type { DaemonPool } from './index.ts'
 import { claimMachine } from './machine-claims.ts'
+import { createNetworkPolicies } from './network-policies.ts'
 import { type DaemonPrograms, findDaemonPrograms } from './programs.ts'
 import { createScopeDaemon, type ScopeDaemon } from './scope-daemon.ts'
 import {
@@ -23,8 +25,21 @@ import { measureState } from './state-usage.ts'
 export interface DaemonPoolOptions {
   /** BuildKit's state goes to `<folder>/<project>/<line>/`. Nobody else may use the folder. */
   folder: string
-  /** Name and port under which daemons reach the loopback registry by plain HTTP; the name means 127.0.0.1 to them. */
-  registry: { host: string; port: number }
+  /**
+   * Name and port under which daemons reach the loopback registry by plain HTTP. Each daemon has a listener of
+   * its own for it, inside its network namespace; `serve` answers what comes there, until disposed.
+   */
+  registry: {
+    host: string
+    port: number
+    serve(listener: Server): Disposable
+    /** By host of another registry, as images name it: the path on this one where pulls ask first. Default none. */
+    mirrors?: ReadonlyMap<string, string>
+  }
+  /** See DaemonPool.deny. Default none. */
+  deny?: readonly string[]
+  /** See DaemonPool.reach. Default none. */
+  reach?: readonly number[]
   /** A daemon without handles is stopped after this long. Default 10 minutes. */
   idleStopMs?: number
   /** A new daemon must answer within this time. Default 30 s. */
@@ -43,14 +58,14 @@ export interface DaemonPoolOptions {
   platforms?: readonly string[]
   /** Programs to use instead of those that are found. */
   programs?: Partial<DaemonPrograms>
-  /** IPv4 range from which each daemon's bridge takes a /24. Default 10.192.0.0/10. */
+  /** IPv4 range from which each daemon takes a /24. Default 10.192.0.0/10. */
   addresses?: string
   /** Where all Hearths of this machine meet. Default /run/hearth. */
   machineFolder?: string
 }
 
 /**
- * Opens a data folder: ends the daemons that an earlier life left running, and removes their bridges.
+ * Opens a data folder: ends the daemons that an earlier life left running, and removes their networks.
  * @throws HearthError `environment` when the machine lacks something, or another Hearth uses the folder.
  */
 export async function createDaemonPool(
@@ -62,6 +77,10 @@ export async function createDaemonPool(
   await mkdir(options.folder, { recursive: true, mode: 0o700 })
   // Two names of one folder must not make two pools of it.
   const folder = await realpath(options.folder)
+  const policies = await createNetworkPolicies(
+    { log },
+    { deny: options.deny ?? [], reach: options.reach ?? [] },
+  )
   const known = new Map<ScopeId, Scope>()
   for (const scope of await listScopes(folder)) known.set(scopeId(scope), scope)
   const claims = await claimMachine(
@@ -111,7 +130,7 @@ export async function createDaemonPool(
         place,
         log,
         start: async ({ signal }) => {
-          const daemon = await startDaemon({ claims, programs, log }, scope, place, {
+          const daemon = await startDaemon({ claims, programs, policies, log }, scope, place, {
             ...startOptions,
             signal,
           })
@@ -153,6 +172,9 @@ export async function createDaemonPool(
       known.delete(scopeId(scope))
       return result
     },
+
+    deny: (destinations) => policies.deny(destinations),
+    reach: (ports) => policies.reach(ports),
 
     scopes: () => [...known.values()],
 

@@ -11,6 +11,10 @@ export interface DaemonProcess {
   readonly identity: ProcessIdentity
   /** How it ended, for people: "killed by SIGKILL", "exit code 1". Never rejects. */
   readonly exited: Promise<string>
+  /** Resolves when its namespaces are there: it then waits for `begin`. Never resolves when it ends before. */
+  readonly inside: Promise<void>
+  /** Lets it become buildkitd: its network is there. */
+  begin(): void
   /** TERM, and KILL for whatever is left of it after `limitMs`. Resolves when nothing is left. */
   stop(limitMs: number): Promise<void>
   /** KILL, for a process that no longer hears anything. Resolves when nothing is left. */
@@ -25,18 +29,21 @@ export async function spawnDaemon(launch: Launch, logFile: string): Promise<Daem
     child = spawn(launch.program, launch.args, {
       env: launch.env,
       cwd: '/',
-      stdio: ['pipe', log, log],
+      stdio: ['pipe', log, log, 'pipe'],
       // In a session of its own: Ctrl-C in a terminal is for us, and we stop daemons in order.
       detached: true,
     })
   } finally {
     closeSync(log)
   }
-  // An end of the daemon shows by its exit; there is nothing that we write to it.
+  // An end of the daemon shows by its exit.
   child.stdin?.on('error', () => {})
   const exited = new Promise<string>((resolve) => {
     child.on('exit', (exitCode, signal) => resolve(describeExit(exitCode, signal)))
     child.on('error', (error) => resolve(error.message))
+  })
+  const inside = new Promise<void>((resolve) => {
+    child.stdio[3]?.once('data', () => resolve())
   })
   const identity = child.pid === undefined ? undefined : await identifyProcess(child.pid)
   if (identity === undefined) {
@@ -45,6 +52,8 @@ export async function spawnDaemon(launch: Launch, logFile: string): Promise<Daem
   return {
     identity,
     exited,
+    inside,
+    begin: () => void child.stdin?.write('begin\n'),
     async stop(limitMs) {
       child.stdin?.end()
       const limit = new AbortController()

@@ -41,6 +41,16 @@ export interface DaemonPool extends AsyncDisposable {
   /** Stops the daemon of a scope and deletes BuildKit's state. Refused (`unavailable`) while a handle is open. */
   reset(scope: Scope): Promise<{ bytesFreed: number }>
 
+  /**
+   * Further destinations that builds may not reach, from now on, in running daemons too: addresses or blocks
+   * such as "192.0.2.7" or "2001:db8::/32", which replace those of the call before.
+   * @throws HearthError `invalid-input`
+   */
+  deny(destinations: readonly string[]): Promise<void>
+
+  /** Ports of this machine's 127.0.0.1 that builds pull from and push to, from now on, instead of those before. */
+  reach(ports: readonly number[]): Promise<void>
+
   scopes(): Scope[]
 }
 
@@ -64,5 +74,6 @@ export interface DaemonHandle extends Disposable {
 export type DaemonEnd = 'died' | 'hung' | 'stopped'
 
 export { createDaemonPool, type DaemonPoolOptions } from './daemon-pool.ts'
+export { proxyPortsOnLoopback } from './loopback-proxies.ts'
 export type { PruneOutcome, PruneRequest } from './prune.ts'
 export type { ContentFile, StateUsage } from './state-usage.ts'

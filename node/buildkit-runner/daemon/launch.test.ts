@@ -12,7 +12,7 @@ const request = {
   hostsFile: '/run/x.hosts',
   addressesFolder: '/data/addresses',
   temporaryFolder: '/data/temporary',
-  networkLock: '/run/network.lock',
+  resolverFile: '/run/x.resolv.conf',
   registryHostName: 'hearth.cache',
 }
 
@@ -39,8 +39,8 @@ test('the environment passes on proxies and certificates, and keeps the registry
 })
 
 test('the registry’s name is added to whatever the hosts file says', (t) => {
-  t.is(hostsWith('127.0.0.1 localhost', 'c'), '127.0.0.1 localhost\n127.0.0.1 c\n')
-  t.is(hostsWith('', 'c'), '127.0.0.1 c\n')
+  t.is(hostsWith('127.0.0.1 localhost', 'c'), '127.0.0.1 localhost\n127.0.0.2 c\n')
+  t.is(hostsWith('', 'c'), '127.0.0.2 c\n')
 })
 
 test('a path with quotes survives in the configuration', (t) => {

@@ -1,13 +1,13 @@
 /**
- * What this pool holds of the machine: its data folder, and a bridge and subnet per daemon. Every Hearth
+ * What this pool holds of the machine: its data folder, and a link and subnet per daemon. Every Hearth
  * writes its claims into one folder under one lock, so that two never meet; claims of those that died
- * without a farewell are swept, together with the processes, bridges and rules behind them.
+ * without a farewell are swept, together with the processes, links and rules behind them.
  *
  *   <machine folder>/lock              held while claims are read and made
  *   <machine folder>/pools/ID.json     one pool's claims
  *   <machine folder>/pools/ID/         its sockets
  *
- * Nothing here needs to survive a restart of the machine: no process, bridge or rule does.
+ * Nothing here needs to survive a restart of the machine: no process, link or rule does.
  */
 import { createHash, randomBytes } from 'node:crypto'
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
@@ -19,9 +19,10 @@ import { type Scope, type ScopeId, scopeId } from '../../../core/scope.ts'
 import { controlGroupOf, removeControlGroup } from './control-groups.ts'
 import { lockMachine } from './machine-lock.ts'
 import {
-  type BridgeNetwork,
   bridgePrefix,
-  removeBridgeNetwork,
+  type DaemonNetwork,
+  layOut,
+  removeNetwork,
   takenRanges,
 } from './machine-network.ts'
 import {
@@ -36,13 +37,11 @@ import { type AddressRange, chooseSubnet, parseRange } from './subnets.ts'
 export interface MachineClaims extends AsyncDisposable {
   /** This pool's folder for sockets: short, 0700, gone when the claims are given back. */
   readonly socketFolder: string
-  /** A lock file that daemons of all Hearths hold while they set up their networks (see launch.ts). */
-  readonly networkLock: string
   /**
-   * Claims a bridge and subnet for a scope's daemon, free of whatever an earlier one left behind.
+   * Claims a link's name and a subnet for a scope's daemon, free of whatever an earlier one left behind.
    * @throws HearthError `exhausted` when no subnet is free.
    */
-  claimNetwork(scope: Scope): Promise<BridgeNetwork>
+  claimNetwork(scope: Scope): Promise<DaemonNetwork>
   /** Remembers the process, for whoever has to clean up after us. */
   recordProcess(scope: Scope, daemon: ProcessIdentity): Promise<void>
   /** Removes what an ended daemon left on the machine, and gives its network back. */
@@ -132,7 +131,7 @@ export async function claimMachine(
     await write()
   }
 
-  async function claimSubnet(key: ScopeId): Promise<BridgeNetwork> {
+  async function claimSubnet(key: ScopeId): Promise<DaemonNetwork> {
     const bridge = bridgeName(options.folder, key)
     await using _lock = await lockMachine(lockFile)
     const pools = await readPools(poolsFolder, log)
@@ -146,15 +145,13 @@ export async function claimMachine(
         hint: 'give the node another range of addresses for its builds',
       })
     }
-    const network = { bridge, subnet }
-    daemons[key] = { ...network }
+    daemons[key] = { bridge, subnet }
     await write()
-    return network
+    return layOut({ bridge, subnet })
   }
 
   return {
     socketFolder,
-    networkLock: path.join(options.machineFolder, 'network.lock'),
 
     async claimNetwork(scope) {
       const key = scopeId(scope)
@@ -162,8 +159,7 @@ export async function claimMachine(
       // Still here only if it could not be given back.
       if (earlier !== undefined) await removeLeavings(earlier)
       const network = await claimSubnet(key)
-      // A bridge that is there already would be kept by BuildKit as somebody else's, with its old subnet.
-      await removeBridgeNetwork(network)
+      await removeNetwork(network)
       return network
     },
 
@@ -246,6 +242,6 @@ async function sweep(
 }
 
 async function removeLeavings(daemon: ClaimedDaemon): Promise<void> {
-  await removeBridgeNetwork(daemon)
+  await removeNetwork(daemon)
   await removeControlGroup(controlGroupOf(daemon.bridge))
 }

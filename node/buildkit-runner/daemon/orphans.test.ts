@@ -27,7 +27,8 @@ async function holdDaemon(
   const script = `
     const { createDaemonPool } = await import(${JSON.stringify(modules)})
     const { silentLogger: log } = await import(${JSON.stringify(log)})
-    const registry = { host: 'hearth.cache', port: 5999 }
+    const serve = (listener) => ({ [Symbol.dispose]: () => listener.close() })
+    const registry = { host: 'hearth.cache', port: 5000, serve }
     const pool = await createDaemonPool({ log }, { folder: ${JSON.stringify(folder)}, registry })
     const signal = AbortSignal.timeout(30000)
     const handle = await pool.acquire(${JSON.stringify(mainScope)}, { signal })

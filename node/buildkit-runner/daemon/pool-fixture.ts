@@ -31,6 +31,13 @@ export async function temporaryFolder(t: ExecutionContext): Promise<string> {
   return folder
 }
 
+/** For tests that build without a cache. */
+const noRegistry: DaemonPoolOptions['registry'] = {
+  host: 'hearth.cache',
+  port: 5000,
+  serve: (listener) => ({ [Symbol.dispose]: () => void listener.close() }),
+}
+
 /** A pool that is closed with its test. */
 export async function openPool(
   t: ExecutionContext,
@@ -39,7 +46,7 @@ export async function openPool(
   const folder = options.folder ?? (await temporaryFolder(t))
   const pool = await createDaemonPool(
     { log: silentLogger },
-    { registry: { host: 'hearth.cache', port: 5999 }, ...options, folder },
+    { registry: noRegistry, ...options, folder },
   )
   t.teardown(() => pool[Symbol.asyncDispose]())
   return { pool, folder }

@@ -4,7 +4,7 @@ import { access } from 'node:fs/promises'
 import path from 'node:path'
 import { HearthError } from '../../../core/errors.ts'
 import { findProgram, lookUpProgram } from '../../../core/programs.ts'
-import { searchPath } from './system-command.ts'
+import { searchPath, systemPath } from './system-command.ts'
 
 export interface DaemonPrograms {
   readonly buildkitd: string
@@ -22,6 +22,8 @@ const systemPrograms: ReadonlyArray<[program: string, debianPackage: string]> = 
   ['iptables', 'iptables'],
   ['iptables-save', 'iptables'],
   ['iptables-restore', 'iptables'],
+  ['nft', 'nftables'],
+  ['nsenter', 'util-linux'],
   ['unshare', 'util-linux'],
   ['flock', 'util-linux'],
   ['mount', 'mount'],
@@ -46,7 +48,7 @@ export async function findDaemonPrograms(
     })
   }
   for (const [program, debianPackage] of systemPrograms) {
-    if ((await findOnPath(program, env)) === undefined) {
+    if ((await findIn(systemPath(env), program)) === undefined) {
       throw missing(program, `install it: apt-get install ${debianPackage}`)
     }
   }
@@ -86,8 +88,12 @@ function missing(what: string, hint: string): HearthError {
   return new HearthError('environment', `not found on this machine: ${what}`, { hint })
 }
 
-async function findOnPath(program: string, env: NodeJS.ProcessEnv): Promise<string | undefined> {
-  for (const folder of searchPath(env).split(':')) {
+function findOnPath(program: string, env: NodeJS.ProcessEnv): Promise<string | undefined> {
+  return findIn(searchPath(env), program)
+}
+
+async function findIn(folders: string, program: string): Promise<string | undefined> {
+  for (const folder of folders.split(':')) {
     const candidate = path.join(folder, program)
     if (await isExecutable(candidate)) return candidate
   }

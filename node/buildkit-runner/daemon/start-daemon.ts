@@ -7,12 +7,16 @@ import { type Scope, scopeId } from '../../../core/scope.ts'
 import { connectControl, type DaemonFacts } from './control-client.ts'
 import { controlGroupOf } from './control-groups.ts'
 import { daemonConfig } from './daemon-config.ts'
+import type { DaemonPoolOptions } from './daemon-pool.ts'
 import { type DaemonProcess, spawnDaemon } from './daemon-process.ts'
 import type { HangLimits } from './hang-watch.ts'
-import { daemonLaunch, hostsWith, type Launch } from './launch.ts'
+import { listenInside } from './inside-listener.ts'
+import { daemonLaunch, hostsWith, type Launch, registryAddress } from './launch.ts'
 import { logBytes, readLogFrom, rotateLog, saysCorrupt } from './log-file.ts'
 import type { MachineClaims } from './machine-claims.ts'
-import type { BridgeNetwork } from './machine-network.ts'
+import type { DaemonNetwork } from './machine-network.ts'
+import { connectNamespace } from './network-namespace.ts'
+import type { NetworkPolicies } from './network-policies.ts'
 import type { DaemonPrograms } from './programs.ts'
 import { logTailBytes, type RunningDaemon, watchDaemon, withLastWords } from './running-daemon.ts'
 import { prepareScopeFolder, type ScopeFolder, setStateAside } from './scope-folder.ts'
@@ -21,11 +25,12 @@ import { refuseOldVersion } from './version.ts'
 export interface StartDeps {
   readonly claims: MachineClaims
   readonly programs: DaemonPrograms
+  readonly policies: NetworkPolicies
   readonly log: Logger
 }
 
 export interface StartOptions {
-  readonly registry: { readonly host: string; readonly port: number }
+  readonly registry: DaemonPoolOptions['registry']
   readonly platforms: readonly string[] | undefined
   readonly startLimitMs: number
   readonly stopLimitMs: number
@@ -74,16 +79,23 @@ async function tryStart(
   const logStart = await logBytes(place.log)
   const network = await claims.claimNetwork(scope)
   const socket = path.join(claims.socketFolder, `${network.bridge}.sock`)
+  const connections = new DisposableStack()
   let process: DaemonProcess | undefined
   try {
     const launch = await writeLaunch(deps, place, { socket, network, ...options })
     process = await spawnDaemon(launch, place.log)
     await claims.recordProcess(scope, process.identity)
-    const facts = await waitForAnswer(process, socket, { limitMs: startLimitMs, signal })
+    const [facts] = await Promise.all([
+      waitForAnswer(process, socket, { limitMs: startLimitMs, signal }),
+      connect(deps, process, network, { ...options, connections }),
+    ])
     refuseOldVersion(facts.version, deps.programs.buildkitd, log)
     const tookMs = Math.round(performance.now() - startedAt)
     log.info({ scope: scopeId(scope), ...network, ...facts, tookMs }, 'BuildKit started')
-    const cleanUp = (): Promise<void> => claims.releaseNetwork(scope)
+    const cleanUp = (): Promise<void> => {
+      connections.dispose()
+      return claims.releaseNetwork(scope)
+    }
     const program = deps.programs.buildkitd
     const seen = { scope, process, program, facts, socket, logFile: place.log, logStart }
     const controlGroup = controlGroupOf(network.bridge)
@@ -93,6 +105,7 @@ async function tryStart(
     )
     return { type: 'started', daemon }
   } catch (thrown) {
+    connections.dispose()
     await process?.stop(stopLimitMs)
     await claims.releaseNetwork(scope)
     const words = await readLogFrom(place.log, logStart, logTailBytes)
@@ -105,13 +118,51 @@ async function tryStart(
   }
 }
 
-/** Writes the daemon's configuration and hosts file beside its socket. */
+/**
+ * Gives a process that waits in its namespaces its network, lets it begin, and opens the loopback registry
+ * for it meanwhile.
+ */
+async function connect(
+  deps: StartDeps,
+  process: DaemonProcess,
+  network: DaemonNetwork,
+  options: StartOptions & { connections: DisposableStack; signal: AbortSignal },
+): Promise<void> {
+  const { connections, registry, signal } = options
+  const { pid } = process.identity
+  await Promise.race([process.inside, process.exited])
+
+  async function join(): Promise<void> {
+    const { policy } = await deps.policies.current()
+    const link = await connectNamespace({ pid, network }, policy)
+    if (connections.disposed) return
+    connections.use(deps.policies.follow(link, resolverFileOf(deps, network)))
+    process.begin()
+  }
+
+  async function serveRegistry(): Promise<void> {
+    const listener = await listenInside(
+      { pid, host: registryAddress, port: registry.port },
+      { limitMs: options.startLimitMs, signal },
+    )
+    if (connections.disposed) listener.close()
+    else connections.use(registry.serve(listener))
+  }
+
+  await Promise.all([join(), serveRegistry()])
+}
+
+function resolverFileOf(deps: StartDeps, network: DaemonNetwork): string {
+  return path.join(deps.claims.socketFolder, `${network.bridge}.resolv.conf`)
+}
+
+/** Writes the daemon's configuration, hosts and resolver file beside its socket. */
 async function writeLaunch(
   deps: StartDeps,
   place: ScopeFolder,
   request: {
     socket: string
-    network: BridgeNetwork
+    network: DaemonNetwork
     registry: StartOptions['registry']
     platforms: StartOptions['platforms']
   },
@@ -121,7 +172,8 @@ async function writeLaunch(
   await writeFile(
     `${base}.toml`,
     daemonConfig({
-      ...network,
+      bridge: network.bridge,
+      subnet: network.stepSubnet,
       root: place.root,
       socket: request.socket,
       traceSocket: `${base}.trace`,
@@ -129,17 +181,20 @@ async function writeLaunch(
       runc: deps.programs.runc,
       controlGroup: controlGroupOf(network.bridge),
       registryHost: `${registry.host}:${registry.port}`,
+      mirrors: registry.mirrors ?? new Map(),
       platforms: request.platforms,
     }),
   )
+  const { resolver } = await deps.policies.current()
+  await writeFile(resolverFileOf(deps, network), resolver.content ?? '')
   await writeFile(`${base}.hosts`, hostsWith(await readFile('/etc/hosts', 'utf8'), registry.host))
   return daemonLaunch({
     buildkitd: deps.programs.buildkitd,
     configFile: `${base}.toml`,
     hostsFile: `${base}.hosts`,
+    resolverFile: resolverFileOf(deps, network),
     addressesFolder: place.addresses,
     temporaryFolder: place.temporary,
-    networkLock: deps.claims.networkLock,
     registryHostName: registry.host,
   })
 }

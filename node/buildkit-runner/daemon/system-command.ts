@@ -9,6 +9,14 @@ export function searchPath(env: NodeJS.ProcessEnv = process.env): string {
   )
 }
 
+/**
+ * The machine's own folders first: an `nft` in some project's `node_modules/.bin` is something else, and says
+ * nothing when it is handed rules.
+ */
+export function systemPath(env: NodeJS.ProcessEnv = process.env): string {
+  return `/usr/sbin:/sbin:/usr/bin:/bin:${searchPath(env)}`
+}
+
 export interface CommandResult {
   readonly exitCode: number | null
   readonly stdout: string
@@ -35,7 +43,7 @@ export async function runCommand(
   const { promise, resolve, reject } = Promise.withResolvers<CommandResult>()
   const limitMs = options.limitMs ?? 30_000
   const child = spawn(program, args, {
-    env: { PATH: searchPath(), LC_ALL: 'C' },
+    env: { PATH: systemPath(), LC_ALL: 'C' },
     stdio: ['pipe', 'pipe', 'pipe'],
   })
   const stdout: Buffer[] = []

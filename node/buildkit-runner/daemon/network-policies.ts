@@ -1,0 +1,95 @@
+/** What builds may reach of the network, for all daemons of a pool, and kept up to date in those that run. */
+import { writeFile } from 'node:fs/promises'
+import { describeError } from '../../../core/errors.ts'
+import type { Logger } from '../../../core/log.ts'
+import { parseDestination } from './destinations.ts'
+import { metadataRanges, type NetworkPolicy } from './firewall.ts'
+import { type Resolver, readResolver } from './name-servers.ts'
+import type { NamespaceLink } from './network-namespace.ts'
+
+export interface NetworkPolicies {
+  /** With the name servers that the machine has now. */
+  current(): Promise<{ policy: NetworkPolicy; resolver: Resolver }>
+  /** Keeps a running daemon's link and resolver file up to date, until disposed. */
+  follow(link: NamespaceLink, resolverFile: string): Disposable
+  /** See DaemonPool. */
+  deny(destinations: readonly string[]): Promise<void>
+  reach(ports: readonly number[]): Promise<void>
+  /** Tells running daemons when the machine has other name servers than before. */
+  refresh(): Promise<void>
+}
+
+/** @throws HearthError `invalid-input` */
+export async function createNetworkPolicies(
+  deps: { log: Logger },
+  options: { deny: readonly string[]; reach: readonly number[] },
+): Promise<NetworkPolicies> {
+  const followers = new Set<{ link: NamespaceLink; resolverFile: string }>()
+  let denied = parseAll(options.deny)
+  let reach = options.reach
+  let resolver = await readResolver()
+  warnWithoutNames()
+
+  function warnWithoutNames(): void {
+    if (resolver.nameServers.length > 0) return
+    deps.log.warn(
+      'builds cannot look names up: /etc/resolv.conf has no IPv4 name server beyond loopback',
+    )
+  }
+
+  const policy = (): NetworkPolicy => ({
+    denied: [...parseAll(metadataRanges), ...denied],
+    reach,
+    nameServers: resolver.nameServers,
+  })
+
+  let applied: Promise<unknown> = Promise.resolve()
+  /** One change after another, so that the last one holds. */
+  function applyToAll(): Promise<void> {
+    const work = async (): Promise<void> => {
+      await Promise.all([...followers].map(({ link }) => link.apply(policy())))
+    }
+    const result = applied.then(work)
+    applied = result.catch(() => {})
+    return result
+  }
+
+  async function refresh(): Promise<void> {
+    const found = await readResolver()
+    if (found.content === resolver.content) return
+    resolver = found
+    warnWithoutNames()
+    // In place: it is the mounted file itself that daemons see.
+    await Promise.all(
+      [...followers].map(({ resolverFile }) => writeFile(resolverFile, found.content ?? '')),
+    )
+    await applyToAll()
+  }
+
+  return {
+    async current() {
+      await refresh().catch((error: unknown) => {
+        deps.log.warn({ error: describeError(error) }, 'could not tell daemons of new name servers')
+      })
+      return { policy: policy(), resolver }
+    },
+    follow(link, resolverFile) {
+      const follower = { link, resolverFile }
+      followers.add(follower)
+      return { [Symbol.dispose]: () => void followers.delete(follower) }
+    },
+    async deny(destinations) {
+      denied = parseAll(destinations)
+      await applyToAll()
+    },
+    async reach(ports) {
+      reach = ports
+      await applyToAll()
+    },
+    refresh,
+  }
+}
+
+function parseAll(texts: readonly string[]) {
+  return texts.flatMap((text) => parseDestination(text) ?? [])
+}
