@@ -1,5 +1,5 @@
 /** What this node's caches hold, whether they are sound, and how a project is forgotten. */
-import { parseScopeId, type Scope, type ScopeId, scopeId } from '../core/scope.ts'
+import { type Scope, type ScopeId, scopeId, splitScopeId } from '../core/scope.ts'
 import type { NodeCacheUsage, ScopeUsage, VerifyEvent } from '../proto/generated/hearth/v1/node.ts'
 import type { DaemonPool } from './buildkit-runner/daemon/index.ts'
 import type { Records } from './buildkit-runner/records/index.ts'
@@ -63,7 +63,7 @@ function describeScope(deps: CachesDeps, caches: CachesUsage, scope: Scope): Sco
 function scopesOf(deps: CachesDeps): Scope[] {
   const ids = new Set<ScopeId>(deps.store.usage().scopes.keys())
   for (const scope of deps.daemons.scopes()) ids.add(scopeId(scope))
-  return [...ids].sort().map(parseScopeId)
+  return [...ids].sort().map(splitScopeId)
 }
 
 export async function* verifyBlobs(

@@ -13,6 +13,8 @@ export interface DaemonConfig {
   controlGroup: string
   /** "host:port" of the loopback registry. */
   registryHost: string
+  /** By host of another registry: the path on the loopback registry where its mirror is asked first. */
+  mirrors?: ReadonlyMap<string, string> | undefined
   /** "os/arch" list; undefined lets BuildKit find what this machine can run. */
   platforms: readonly string[] | undefined
 }
@@ -44,6 +46,13 @@ export function daemonConfig(config: DaemonConfig): string {
       },
       containerd: { enabled: false },
     },
-    registry: { [config.registryHost]: { http: true } },
+    registry: { ...mirrorsOf(config), [config.registryHost]: { http: true } },
   })
+}
+
+/** BuildKit puts "/v2" before the path of a mirror (util/resolver/resolver.go), and goes on to the registry itself. */
+function mirrorsOf({ mirrors, registryHost }: DaemonConfig): Record<string, { mirrors: string[] }> {
+  return Object.fromEntries(
+    Array.from(mirrors ?? [], ([host, path]) => [host, { mirrors: [`${registryHost}/${path}`] }]),
+  )
 }

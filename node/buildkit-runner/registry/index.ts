@@ -77,5 +77,5 @@ export interface Grant extends Disposable {
 }
 
 export { type ManifestTable, openManifestTable } from './manifest-table.ts'
-export { createMirror, type Mirror, type MirrorOptions } from './mirror/index.ts'
+export { createMirror, defaultUpstreams, type Mirror, type MirrorOptions } from './mirror/index.ts'
 export { createRegistry, type RegistryOptions } from './registry.ts'
