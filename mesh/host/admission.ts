@@ -1,0 +1,111 @@
+/**
+ * Who may speak to us: members, and for a moment a few strangers who must become members. Knows memberships
+ * and time, nothing of connections.
+ */
+import { HearthError } from '../../core/errors.ts'
+import type { Logger } from '../../core/log.ts'
+import { strangersMax } from '../limits.ts'
+import type {
+  Membership,
+  MembershipVerdict,
+  MembershipVerifier,
+  SignedMembership,
+} from '../membership/index.ts'
+import type { Roster } from './roster.ts'
+
+export interface Admission {
+  /** Undefined also for whoever's membership has run out since the last sweep. */
+  member(peerId: string): Membership | undefined
+  members(): Membership[]
+  /** Verifies what a peer showed, or what the coordinator told of one, and keeps it if it is newer. */
+  admit(signed: SignedMembership, peerId: string | undefined): MembershipVerdict
+  /** @returns whether it was a member. */
+  expel(peerId: string): boolean
+  /** Forgets members whose time is over and names them. */
+  sweep(): string[]
+  /** Takes one of the strangers' places until disposal; undefined when all are taken, or this peer has one. */
+  letInStranger(peerId: string): Disposable | undefined
+}
+
+export interface AdmissionDeps {
+  verifier: MembershipVerifier
+  roster: Roster
+  log: Logger
+}
+
+export function createAdmission(
+  { verifier, roster, log }: AdmissionDeps,
+  options: { ownPeerId: string; now: () => number; strangersMax?: number },
+): Admission {
+  const members = new Map<string, Membership>()
+  const strangers = new Set<string>()
+  /** Memberships issued before were taken back; forgotten with the membership's own end. */
+  const expelled = new Map<string, Membership>()
+
+  const isOver = (membership: Membership) => options.now() >= verifier.endsAtMs(membership)
+
+  function keep(signed: SignedMembership, peerId: string | undefined): MembershipVerdict {
+    const verdict = verifier.verify(signed, peerId)
+    if (verdict.type === 'refused') return verdict
+    const { membership } = verdict
+    if (membership.peerId === options.ownPeerId) return verdict
+    const gone = expelled.get(membership.peerId)
+    if (gone !== undefined && membership.issuedAtMs <= gone.issuedAtMs) {
+      return { type: 'refused', reason: 'taken back' }
+    }
+    const known = members.get(membership.peerId)
+    if (known !== undefined && membership.issuedAtMs <= known.issuedAtMs) return verdict
+    members.set(membership.peerId, membership)
+    expelled.delete(membership.peerId)
+    roster.put(membership.peerId, signed)
+    return verdict
+  }
+
+  for (const signed of roster.list()) {
+    const verdict = verifier.verify(signed, undefined)
+    if (verdict.type === 'valid') members.set(verdict.membership.peerId, verdict.membership)
+    else log.info({ reason: verdict.reason }, 'a membership in the roster no longer counts')
+  }
+  members.delete(options.ownPeerId)
+
+  return {
+    member(peerId) {
+      const membership = members.get(peerId)
+      return membership === undefined || isOver(membership) ? undefined : membership
+    },
+    members: () => [...members.values()].filter((membership) => !isOver(membership)),
+    admit: keep,
+    expel(peerId) {
+      const membership = members.get(peerId)
+      if (membership === undefined) return false
+      expelled.set(peerId, membership)
+      members.delete(peerId)
+      roster.remove(peerId)
+      return true
+    },
+    sweep() {
+      for (const [peerId, membership] of expelled) if (isOver(membership)) expelled.delete(peerId)
+      const over = [...members.values()].filter(isOver).map(({ peerId }) => peerId)
+      for (const peerId of over) {
+        members.delete(peerId)
+        roster.remove(peerId)
+      }
+      return over
+    },
+    letInStranger(peerId) {
+      if (strangers.has(peerId) || strangers.size >= (options.strangersMax ?? strangersMax)) {
+        return undefined
+      }
+      strangers.add(peerId)
+      return { [Symbol.dispose]: () => void strangers.delete(peerId) }
+    },
+  }
+}
+
+/** @throws HearthError `forbidden` when the verdict refuses. */
+export function requireValid(verdict: MembershipVerdict, whose: string): Membership {
+  if (verdict.type === 'valid') return verdict.membership
+  throw new HearthError('forbidden', `the membership of ${whose} is refused: ${verdict.reason}`, {
+    hint: 'it needs a new one from the coordinator, and both clocks right to the hour',
+  })
+}

@@ -1,0 +1,47 @@
+/** Who is in the mesh, on disk: the signed memberships as they came, so that they are verified again at each start. */
+import { mkdirSync } from 'node:fs'
+import { type Database, open } from 'lmdb'
+import { toHearthError } from '../../core/errors.ts'
+import { refuseNewer } from '../../core/format-version.ts'
+import type { SignedMembership } from '../membership/index.ts'
+
+export interface Roster extends AsyncDisposable {
+  list(): SignedMembership[]
+  put(peerId: string, membership: SignedMembership): void
+  remove(peerId: string): void
+}
+
+const rosterVersion = 1
+
+/**
+ * @param folder holds the roster's LMDB files, nothing else.
+ * @throws HearthError `version` when a newer Hearth wrote it.
+ */
+export function openRoster(folder: string): Roster {
+  mkdirSync(folder, { recursive: true, mode: 0o700 })
+  const { root, meta, members } = openTables(folder)
+  try {
+    refuseNewer(`the roster ${folder}`, meta.get('version') ?? rosterVersion, rosterVersion)
+    meta.putSync('version', rosterVersion)
+  } catch (error) {
+    root.close().catch(() => {})
+    throw error
+  }
+  return {
+    list: () => Array.from(members.getRange(), ({ value }) => value),
+    put: (peerId, membership) => void members.putSync(peerId, Buffer.from(membership)),
+    remove: (peerId) => void members.removeSync(peerId),
+    [Symbol.asyncDispose]: () => root.close(),
+  }
+}
+
+function openTables(folder: string) {
+  try {
+    const root = open(folder, { maxDbs: 4, overlappingSync: false, eventTurnBatching: false })
+    const members: Database<Buffer, string> = root.openDB('members', { encoding: 'binary' })
+    const meta: Database<number, string> = root.openDB('meta', { encoding: 'msgpack' })
+    return { root, meta, members }
+  } catch (error) {
+    throw toHearthError(error, `open the roster in ${folder}`)
+  }
+}

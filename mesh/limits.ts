@@ -1,0 +1,79 @@
+/** Every limit of the mesh, with its reason. Sizes in bytes, times in ms. */
+import { kib, mib } from '../core/limits.ts'
+
+const minuteMs = 60_000
+const hourMs = 60 * minuteMs
+
+/** Long enough to outlive an outage of the coordinator, short enough that a machine sold is soon a stranger. */
+export const membershipMs = 24 * hourMs
+/** Renewed after this part of its lifetime, so that two renewals may fail. */
+export const membershipRenewalPart = 1 / 3
+/**
+ * Clocks may be an hour apart, each in its own direction from the coordinator's: a membership counts from this
+ * much before it was issued until this much after it expires, by the clock of whoever checks it.
+ */
+export const clockSlackMs = 2 * hourMs
+/** With a few addresses one takes 400 bytes. */
+export const membershipBytesMax = 4 * kib
+
+/** Peers that have not shown a membership yet. */
+export const strangersMax = 64
+/** How long a stranger may stay without showing one. */
+export const helloMs = 1_000
+/** From a stranger's encryption to its open connection; what takes longer gives its place free. */
+export const upgradeMs = 5_000
+/** Our own side of a dial and its hello: a wrong address alone costs 6 s in libp2p. */
+export const dialMs = 15_000
+/** Reads of the clock that find expired members. */
+export const sweepMs = 15_000
+
+/** Longest wait between two tries to reach a peer. */
+export const redialMsMax = 30_000
+/** What the higher peer id leaves the lower for its dial. */
+export const courtesyMs = 2_000
+/** Dials under way at once: a thousand peers must not start a thousand handshakes. */
+export const dialsMax = 16
+
+/** Hubs hold a thousand peers. */
+export const connectionsMax = 1_200
+/** Handshakes of others under way: fifty nodes may start together. */
+export const pendingConnectionsMax = 256
+/** Per second and address: many nodes share one behind NAT, and in tests all do. */
+export const inboundPerSecondMax = 500
+
+/** Largest message of a framed stream. */
+export const frameBytesMax = 320 * kib
+/** What a framed stream holds for a slow reader before it stops the sender. */
+export const readAheadBytes = 512 * kib
+/** yamux starts with windows of 256 KiB; larger ones than this starve the ping that watches the connection. */
+export const streamWindowBytesMax = 1 * mib
+/** A write that gets nothing off in this time has lost its peer. */
+export const writeStallMs = 20_000
+
+/** How long news may wait for more before they go out. */
+export const batchDelayMs = 200
+/** Between two batches when losses cannot wait. */
+export const batchGapMs = 10
+export const batchBytesMax = 256 * kib
+/** What is kept of the own log for peers that fall behind; who needs more gets a snapshot. */
+export const logBytesMax = 32 * mib
+export const logBatchesMax = 10_000
+/** Batches on their way to one peer, not yet acknowledged. */
+export const unackedBatchesMax = 8
+/** Without a new acknowledgement for this long a peer's stream is given up. */
+export const ackStallMs = 30_000
+/** Snapshots on their way out at once. */
+export const snapshotsMax = 4
+/** How far in the future a peer's memory of our epoch may lie. */
+export const epochAheadMsMax = 48 * hourMs
+/** Between two new epochs that peers ask for. */
+export const epochGapMs = minuteMs
+
+/** One commit of the index, so that the event loop stays free. */
+export const sliceMs = 8
+/** Address space, not memory: LMDB maps the file whole. */
+export const indexMapBytes = 16 * 1024 * mib
+/** From there on a digest's holders are a bitset (measured: the smaller form at 1,000 nodes). */
+export const listHoldersMax = 61
+/** Node numbers have 15 bits, the 16th says hot. */
+export const nodeNumbersMax = 32_768
