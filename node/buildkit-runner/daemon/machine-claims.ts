@@ -127,8 +127,10 @@ export async function claimMachine(
         )
       }
     }
-    await mkdir(socketFolder, { mode: 0o700 })
+    await removeStrays(poolsFolder)
+    // First the record: killed in between, there is nothing that no record names.
     await write()
+    await mkdir(socketFolder, { mode: 0o700 })
   }
 
   async function claimSubnet(key: ScopeId): Promise<DaemonNetwork> {
@@ -180,8 +182,8 @@ export async function claimMachine(
 
     async [Symbol.asyncDispose]() {
       await written.catch(() => {})
-      await rm(recordFile, { force: true })
       await rm(socketFolder, { recursive: true, force: true })
+      await rm(recordFile, { force: true })
     },
   }
 }
@@ -231,6 +233,7 @@ async function sweep(
       await removeLeavings(daemon)
     }
     await rm(file.slice(0, -'.json'.length), { recursive: true, force: true })
+    await rm(`${file}.new`, { force: true })
     await rm(file)
   } catch (error) {
     if (context.mustSucceed) throw error
@@ -238,6 +241,19 @@ async function sweep(
       { error: describeError(error), folder: pool.folder },
       'could not clean up; trying later',
     )
+  }
+}
+
+/**
+ * Removes what no record stands for: of one who was killed while it wrote its first record, or gave the last
+ * one back. Under the lock nobody alive is at either.
+ */
+async function removeStrays(folder: string): Promise<void> {
+  const names = await readdir(folder)
+  const ids = new Set(names.flatMap((name) => (name.endsWith('.json') ? name.slice(0, -5) : [])))
+  for (const name of names) {
+    const id = name.replace(/\.json(\.new)?$/, '')
+    if (!ids.has(id)) await rm(path.join(folder, name), { recursive: true, force: true })
   }
 }
 

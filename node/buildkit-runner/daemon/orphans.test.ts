@@ -1,6 +1,8 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
+import { mkdir, readdir, writeFile } from 'node:fs/promises'
+import path from 'node:path'
 import { createInterface } from 'node:readline'
 import ava from 'ava'
 import {
@@ -91,4 +93,19 @@ test('a folder that a living Hearth uses is refused to another process', async (
   t.teardown(() => living.kill())
   const error = await t.throwsAsync(openPool(t, { folder }))
   t.is(error?.message, `${folder} is in use by process ${living.pid}`)
+})
+
+test('what a Hearth left that was killed while it made its claims goes with the next one', async (t) => {
+  const machineFolder = await temporaryFolder(t)
+  const pools = path.join(machineFolder, 'pools')
+  const { pool: living } = await openPool(t, { machineFolder })
+  const kept = await readdir(pools)
+  t.is(kept.length, 2)
+  await mkdir(path.join(pools, '0123456789ab'))
+  await writeFile(path.join(pools, 'ba9876543210.json.new'), '{"version":')
+  const { pool } = await openPool(t, { machineFolder })
+  await pool[Symbol.asyncDispose]()
+  t.deepEqual((await readdir(pools)).sort(), kept.sort())
+  using handle = await living.acquire(mainScope, { signal: soon() })
+  t.false(handle.ended.aborted)
 })
