@@ -28,13 +28,13 @@ export function hashEntry(
 ): string | undefined {
   const file = `${root}/${entry.path}`
   const readAtMs = Date.now()
-  const stat = lstatSync(file, { bigint: true, throwIfNoEntry: false })
+  const stat = lstatSync(file, { throwIfNoEntry: false })
   if (stat === undefined) return undefined
-  const permissions = (Number(stat.mode) & 0o7777).toString(8)
+  const permissions = (stat.mode & 0o7777).toString(8)
   if (stat.isDirectory()) return `folder ${permissions}`
   try {
     if (stat.isSymbolicLink()) return `link ${readlinkSync(file)}`
-    if (!stat.isFile()) return `other ${Number(stat.mode).toString(8)} ${stat.rdev}`
+    if (!stat.isFile()) return `other ${stat.mode.toString(8)} ${stat.rdev}`
     count.files += 1
     const known = cache.find(entry.path, stat)
     if (known !== undefined) return `file ${permissions} ${known}`

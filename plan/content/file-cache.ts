@@ -7,12 +7,12 @@
  */
 import { createHash } from 'node:crypto'
 import {
-  type BigIntStats,
   mkdirSync,
   readdirSync,
   readFileSync,
   renameSync,
   rmSync,
+  type Stats,
   statSync,
   writeFileSync,
 } from 'node:fs'
@@ -21,22 +21,29 @@ import { compareText } from '../paths.ts'
 
 export interface FileCache {
   /** The content's sha256 as hex, when it is known to be still the same. */
-  find(file: string, stat: BigIntStats): string | undefined
+  find(file: string, stat: Stats): string | undefined
   /** @param readAtMs Date.now() from before `stat` was taken. */
-  remember(file: string, stat: BigIntStats, hex: string, readAtMs: number): void
+  remember(file: string, stat: Stats, hex: string, readAtMs: number): void
   /** Writes what is new; without trouble when that cannot be written. */
   save(): void
 }
 
-/** Raised when the form changes; what has another one is forgotten. */
-const header = 'hearth file contents 1'
+/** Raised when the form changes; what has another one is forgotten. 16 bytes. */
+const header = 'hearth-content-1'
+
+const hexCharacters = 64
+/**
+ * Numbers for each file: size, times of modification and change in milliseconds, inode. A double holds these
+ * times to a quarter of a microsecond: what is closer together than that is racy anyway.
+ */
+const numbersOfFile = 4
 
 /** Two of the kernel's slowest clock ticks (10 ms). */
 const racyMs = 20
 /** Where a file system keeps no fractions of seconds; FAT counts in twos. */
 const racyCoarseMs = 2_000
 
-// 130 bytes each: read in 30 ms, as long as 1,000 files take to be hashed.
+// 130 bytes each.
 const entriesMax = 200_000
 const foldersMax = 64
 
@@ -44,34 +51,46 @@ const foldersMax = 64
 export function openFileCache(cacheFolder: string, folder: string): FileCache {
   const name = `${createHash('sha256').update(folder).digest('hex').slice(0, 32)}.contents`
   const cacheFile = path.join(cacheFolder, name)
-  const known = readCache(cacheFile)
-  const used = new Map<string, { stat: string; hex: string }>()
-  let changed = false
+  const kept = readCache(cacheFile)
+  const fresh = new Map<string, { numbers: readonly number[]; hex: string }>()
 
   return {
     find(file, stat) {
-      const entry = known.get(file)
-      if (entry === undefined || entry.stat !== statText(stat)) return undefined
-      used.set(file, entry)
-      return entry.hex
+      const young = fresh.get(file)
+      if (young !== undefined) {
+        return numbersOf(stat).every((number, at) => number === young.numbers[at])
+          ? young.hex
+          : undefined
+      }
+      const index = kept.indexes.get(file)
+      if (index === undefined) return undefined
+      const { numbers } = kept
+      const at = index * numbersOfFile
+      const same =
+        numbers[at] === stat.size &&
+        numbers[at + 1] === stat.mtimeMs &&
+        numbers[at + 2] === stat.ctimeMs &&
+        numbers[at + 3] === stat.ino
+      return same ? hexAt(kept, index) : undefined
     },
     remember(file, stat, hex, readAtMs) {
-      if (isRacy(stat, readAtMs)) return
-      used.set(file, { stat: statText(stat), hex })
-      changed = true
+      if (!isRacy(stat, readAtMs)) fresh.set(file, { numbers: numbersOf(stat), hex })
     },
     save() {
-      if (!changed) return
-      changed = false
-      for (const [file, entry] of used) {
-        known.delete(file)
-        known.set(file, entry)
-      }
-      // What was used last stands last.
-      const entries = [...known].slice(-entriesMax)
+      if (fresh.size === 0) return
+      const old = [...kept.indexes].filter(([file]) => !fresh.has(file))
+      const entries = [
+        ...old.map(([file, index]) => ({
+          file,
+          numbers: kept.numbers.slice(index * numbersOfFile, (index + 1) * numbersOfFile),
+          hex: hexAt(kept, index),
+        })),
+        ...[...fresh].map(([file, { numbers, hex }]) => ({ file, numbers, hex })),
+      ]
       try {
         mkdirSync(cacheFolder, { recursive: true, mode: 0o700 })
-        writeCache(cacheFile, entries)
+        // What is new stands last.
+        writeCache(cacheFile, entries.slice(-entriesMax))
         removeOldest(cacheFolder)
       } catch {
         // Full or read-only: the next build reads the files again.
@@ -80,39 +99,73 @@ export function openFileCache(cacheFolder: string, folder: string): FileCache {
   }
 }
 
-function statText({ size, mtimeNs, ctimeNs, ino }: BigIntStats): string {
-  return `${size} ${mtimeNs} ${ctimeNs} ${ino}`
+function numbersOf({ size, mtimeMs, ctimeMs, ino }: Stats): number[] {
+  return [size, mtimeMs, ctimeMs, ino]
 }
 
-function isRacy(stat: BigIntStats, readAtMs: number): boolean {
-  const coarse = stat.ctimeNs % 1_000_000n === 0n
-  const beforeMs = BigInt(readAtMs - (coarse ? racyCoarseMs : racyMs))
-  return [stat.mtimeNs, stat.ctimeNs].some((timeNs) => timeNs / 1_000_000n >= beforeMs)
+function isRacy({ mtimeMs, ctimeMs }: Stats, readAtMs: number): boolean {
+  const coarse = Number.isInteger(ctimeMs)
+  return Math.max(mtimeMs, ctimeMs) >= readAtMs - (coarse ? racyCoarseMs : racyMs)
 }
 
-function readCache(file: string): Map<string, { stat: string; hex: string }> {
-  const known = new Map<string, { stat: string; hex: string }>()
-  let fields: string[]
+interface Kept {
+  readonly indexes: ReadonlyMap<string, number>
+  readonly numbers: Float64Array
+  /** All hashes, one after the other. */
+  readonly hexes: string
+}
+
+function hexAt({ hexes }: Kept, index: number): string {
+  return hexes.slice(index * hexCharacters, (index + 1) * hexCharacters)
+}
+
+const nothingKept: Kept = { indexes: new Map(), numbers: new Float64Array(), hexes: '' }
+
+/** Layout: header, number of files as a double, their numbers, their hashes, their names ending in 0 bytes. */
+function readCache(file: string): Kept {
+  let bytes: Buffer
   try {
-    fields = readFileSync(file, 'utf8').split('\0')
+    bytes = readFileSync(file)
   } catch {
-    return known
+    return nothingKept
   }
-  if (fields[0] !== header || fields.at(-1) !== '' || fields.length % 3 !== 2) return known
-  for (let at = 1; at + 2 < fields.length; at += 3) {
-    const [name, stat, hex] = [fields[at], fields[at + 1], fields[at + 2]]
-    if (name === undefined || stat === undefined || hex?.length !== 64) return new Map()
-    known.set(name, { stat, hex })
+  const numbersAt = header.length + 8
+  if (bytes.length < numbersAt || bytes.toString('latin1', 0, header.length) !== header) {
+    return nothingKept
   }
-  return known
+  const files = bytes.readDoubleLE(header.length)
+  const hexesAt = numbersAt + files * numbersOfFile * 8
+  const namesAt = hexesAt + files * hexCharacters
+  if (!Number.isSafeInteger(files) || files < 0 || namesAt > bytes.length) return nothingKept
+  const names = bytes.toString('utf8', namesAt).split('\0')
+  if (names.pop() !== '' || names.length !== files) return nothingKept
+  return {
+    indexes: new Map(names.map((name, index) => [name, index])),
+    // A copy, because doubles must lie at multiples of 8.
+    numbers: new Float64Array(new Uint8Array(bytes.subarray(numbersAt, hexesAt)).buffer),
+    hexes: bytes.toString('latin1', hexesAt, namesAt),
+  }
 }
 
-function writeCache(file: string, entries: readonly [string, { stat: string; hex: string }][]) {
-  const fields = entries.flatMap(([name, { stat, hex }]) => [name, stat, hex])
+function writeCache(
+  file: string,
+  entries: readonly { file: string; numbers: ArrayLike<number>; hex: string }[],
+): void {
+  const numbers = new Float64Array(1 + entries.length * numbersOfFile)
+  numbers[0] = entries.length
+  entries.forEach((entry, index) => {
+    numbers.set(entry.numbers, 1 + index * numbersOfFile)
+  })
+  const bytes = Buffer.concat([
+    Buffer.from(header, 'latin1'),
+    Buffer.from(numbers.buffer),
+    Buffer.from(entries.map(({ hex }) => hex).join(''), 'latin1'),
+    Buffer.from(entries.map((entry) => `${entry.file}\0`).join('')),
+  ])
   // Several may write at once; each leaves a whole file.
   const temporary = `${file}.${process.pid}.${Math.random().toString(36).slice(2)}`
   try {
-    writeFileSync(temporary, [header, ...fields, ''].join('\0'), { mode: 0o600 })
+    writeFileSync(temporary, bytes, { mode: 0o600 })
     renameSync(temporary, file)
   } finally {
     rmSync(temporary, { force: true })

@@ -2,7 +2,6 @@
 import { createHash } from 'node:crypto'
 import { realpathSync } from 'node:fs'
 import { toHearthError } from '../../core/errors.ts'
-import { compareText } from '../paths.ts'
 import { type HashCount, hashEntry } from './entry-hash.ts'
 import { type FileCache, openFileCache } from './file-cache.ts'
 import type { ContentAnswer, ContentQuestion, FolderQuestions } from './index.ts'
@@ -62,20 +61,22 @@ function answer(
   for (const selector of selectors) {
     const selected = selectEntries(tree, root, selector)
     if (selected === undefined) missing.push(selector.path)
-    const lines = (selected ?? []).flatMap(({ as, entry }) => {
+    const lines: string[] = []
+    for (const { as, entry } of selected ?? []) {
       const hash = hashOf(entry)
-      if (hash === undefined) return []
+      if (hash === undefined) continue
       files.set(entry.path, hash)
-      return [`${as}\0${hash}`]
-    })
-    whole.update(JSON.stringify(lines.sort(compareText)))
+      lines.push(`${as}\0${hash}\0`)
+    }
+    // By code units, and much faster without a function.
+    whole.update(`${lines.length}\0${lines.sort().join('')}`)
   }
-  const named = [...files].sort(([a], [b]) => compareText(a, b)).slice(0, filesNamedMax)
+  const named = [...files.keys()].sort().slice(0, filesNamedMax)
   return {
     type: 'read',
     id,
     digest: `sha256:${whole.digest('hex')}`,
-    files: named,
+    files: named.map((file) => [file, files.get(file) ?? ''] as const),
     filesLeftOut: files.size - named.length,
     missing,
   }

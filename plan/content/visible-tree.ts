@@ -4,7 +4,6 @@
  */
 import { type Dirent, readdirSync, readlinkSync } from 'node:fs'
 import { HearthError, hasErrno } from '../../core/errors.ts'
-import { compareText } from '../paths.ts'
 import { followPaths } from './follow-paths.ts'
 import { createPatternMatcher, type PatternMatch } from './patterns.ts'
 
@@ -84,7 +83,7 @@ const noChildren: ReadonlyMap<string, TreeEntry> = new Map()
 function listFolder(folder: string): Dirent[] {
   try {
     const found = readdirSync(folder, { withFileTypes: true })
-    return found.sort((a, b) => compareText(a.name, b.name))
+    return found.sort((a, b) => (a.name < b.name ? -1 : 1))
   } catch (error) {
     // Gone since its parent was read.
     if (hasErrno(error, 'ENOENT', 'ENOTDIR')) return []
