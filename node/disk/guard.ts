@@ -21,9 +21,10 @@ export interface DiskGuardOptions {
   readonly marks: DiskMarks
   /** How people find the disk: a folder on it. */
   readonly folder: string
+  /** How often it is looked at while nothing happens; as often as needed otherwise. Default 5 s. */
+  readonly restingMs?: number
 }
 
-const restingMs = 5_000
 const busyMs = 1_000
 /** The nearest to the floor. */
 const urgentMs = 25
@@ -44,7 +45,7 @@ export function createDiskGuard(
     inUse: () => number
     log: Logger
   },
-  { marks, folder }: DiskGuardOptions,
+  { marks, folder, restingMs = 5_000 }: DiskGuardOptions,
 ): DiskGuard {
   const { scheduler, log } = deps
   let hold: Hold | undefined

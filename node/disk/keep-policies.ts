@@ -81,6 +81,7 @@ export function createPolicyKeeper(deps: PolicyKeeperDeps): PolicyKeeper {
     const { lastUsedAtMs, copies } = await measurements.scope(scope, { signal })
     if (Date.now() - lastUsedAtMs > unusedMsMax && lastUsedAtMs > 0) {
       const { bytesFreed } = await daemons.reset(scope)
+      measurements.changed(scope)
       log.info(
         { scope: scopeId(scope), bytesFreed },
         'a BuildKit state that nobody uses is deleted',
@@ -93,6 +94,7 @@ export function createPolicyKeeper(deps: PolicyKeeperDeps): PolicyKeeper {
     agedAtMs.set(scopeId(scope), lastUsedAtMs)
     const measure = async (): Promise<number> => 0
     await daemons.prune(scope, { bytesMax: Number.POSITIVE_INFINITY, unusedMsMax, measure })
+    measurements.changed(scope)
     for (const copy of copies) {
       if (daemons.isInUse(scope)) return
       await store.merge(copy, { signal })
@@ -113,6 +115,7 @@ export function createPolicyKeeper(deps: PolicyKeeperDeps): PolicyKeeper {
         return (await measurements.scope(scope, { fresh: true, signal })).netBytes
       },
     })
+    measurements.changed(scope)
     return outcome.type === 'pruned' && outcome.bytesAfter < outcome.bytesBefore
   }
 

@@ -42,7 +42,10 @@ export async function makeRoom(
   const isEnough = async (): Promise<boolean> => signal.aborted || (await missing()) <= 0
   if (await isEnough()) return
   await removeDamaged(options.folder)
-  for (const scope of daemons.scopes()) await daemons.removeSetAside(scope, Date.now())
+  for (const scope of daemons.scopes()) {
+    await daemons.removeSetAside(scope, Date.now())
+    deps.measurements.changed(scope)
+  }
   if (await isEnough()) return
 
   for (const { scope, copies } of await restingScopes(deps, signal)) {
@@ -88,6 +91,7 @@ async function shrinkState(
         (await deps.measurements.scope(scope, { fresh: true, signal })).netBytes
       const bytesMax = netBytes - bytes
       await daemons.prune(scope, { bytesMax, bytesUncounted: ownSharedBytes, measure })
+      deps.measurements.changed(scope)
       return
     }
   } catch (error) {
@@ -98,6 +102,7 @@ async function shrinkState(
   }
   try {
     const { bytesFreed } = await daemons.reset(scope)
+    deps.measurements.changed(scope)
     log.warn(
       { scope: scopeId(scope), bytesFreed },
       'a BuildKit state is deleted because the disk is nearly full',

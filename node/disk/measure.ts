@@ -7,6 +7,8 @@ import type { ScopeUse } from './index.ts'
 export interface Measurements {
   /** @param options.fresh walks it in any case. */
   scope(scope: Scope, options: { fresh?: boolean; signal: AbortSignal }): Promise<MeasuredScope>
+  /** Its state was changed by something else than a build. */
+  changed(scope: Scope): void
 }
 
 export interface MeasuredScope extends ScopeUse {
@@ -21,6 +23,8 @@ export function createMeasurements(deps: { daemons: DaemonPool; store: CacheStor
   const known = new Map<ScopeId, { state: StateUsage; lastUsedAtMs: number }>()
 
   return {
+    changed: (scope) => void known.delete(scopeId(scope)),
+
     async scope(scope, { fresh = false, signal }) {
       const id = scopeId(scope)
       const lastUsedAtMs = daemons.isInUse(scope) ? Date.now() : await daemons.lastUsedAtMs(scope)
