@@ -37,6 +37,8 @@ export interface Builder extends AsyncDisposable {
     serverName: string
     files: { cacert: string; cert: string; key: string }
   }
+  /** What lets a client of this build in, instead of anybody of the scope. */
+  credentials(buildId: string): Promise<{ cacert: string; cert: string; key: string }>
   /** Every report so far, in order: two of each solve that left something to keep. */
   readonly reports: readonly SolveReport[]
   /** The last report of the next solve to settle (its cache is kept, or lost, or there is none). */
@@ -141,17 +143,18 @@ export async function startBuilder(options: { reach?: readonly string[] } = {}):
       },
     ),
   )
-  const client = await identityOf(authority, { type: 'client', scope, buildId: undefined })
   const certificates = path.join(folder, 'client')
   await mkdir(certificates)
-  const files = {
-    cacert: path.join(certificates, 'ca.pem'),
-    cert: path.join(certificates, 'cert.pem'),
-    key: path.join(certificates, 'key.pem'),
+  const writeCredentials = async (name: string, buildId: string | undefined) => {
+    const client = await identityOf(authority, { type: 'client', scope, buildId })
+    const fileOf = (part: string): string => path.join(certificates, `${name}-${part}.pem`)
+    const files = { cacert: fileOf('ca'), cert: fileOf('cert'), key: fileOf('key') }
+    await writeFile(files.cacert, client.caPem)
+    await writeFile(files.cert, client.certificatePem)
+    await writeFile(files.key, client.privateKeyPem)
+    return files
   }
-  await writeFile(files.cacert, client.caPem)
-  await writeFile(files.cert, client.certificatePem)
-  await writeFile(files.key, client.privateKeyPem)
+  const files = await writeCredentials('standby', undefined)
 
   // The daemon's socket is nobody's interface but this test's: it is found where the daemon was started.
   const handle = await pool.acquire(scope, { signal: AbortSignal.timeout(60_000) })
@@ -173,6 +176,7 @@ export async function startBuilder(options: { reach?: readonly string[] } = {}):
     through,
     direct,
     tls: { address: `127.0.0.1:${proxy.port}`, serverName: nodeServerName('n1'), files },
+    credentials: (buildId) => writeCredentials(buildId, buildId),
     reports,
     settled: () =>
       new Promise((resolve) => {
