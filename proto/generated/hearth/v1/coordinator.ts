@@ -33,6 +33,23 @@ export const protobufFileName = "hearth/v1/coordinator.proto";
  * "authorization" metadata; nodes with the certificate that Join gave them.
  */
 
+/** Why BuildKit may decide otherwise than the key says. */
+export const StepDoubt = {
+  STEP_DOUBT_NONE: 0,
+  /** STEP_DOUBT_CONTENT - It may be recognized by the content of another step's files although its key is new. */
+  STEP_DOUBT_CONTENT: 1,
+  /** STEP_DOUBT_SOURCE - It stands on something that is named and not pinned, such as an image's tag. */
+  STEP_DOUBT_SOURCE: 2,
+} as const;
+
+export type StepDoubt = typeof StepDoubt[keyof typeof StepDoubt];
+
+export namespace StepDoubt {
+  export type STEP_DOUBT_NONE = typeof StepDoubt.STEP_DOUBT_NONE;
+  export type STEP_DOUBT_CONTENT = typeof StepDoubt.STEP_DOUBT_CONTENT;
+  export type STEP_DOUBT_SOURCE = typeof StepDoubt.STEP_DOUBT_SOURCE;
+}
+
 export interface OpenBuildRequest {
   /** Protocol version of the client; a coordinator refuses what it does not know with FAILED_PRECONDITION. */
   protocolVersion: number;
@@ -76,17 +93,51 @@ export interface Standby {
   endpoints: Endpoint[];
 }
 
-/** Step keys of one platform. See DESIGN: plan. */
+/** The steps of one platform with their keys, as the client made them (plan/). */
 export interface Plan {
+  /** As it was asked for; empty: the builder's own. */
   platform: string;
+  /** Inputs come before what uses them. */
   steps: PlannedStep[];
   /** Why the plan is incomplete; empty when it is complete. */
   partialReason: string;
+  /**
+   * Digests of what the build reads from the client's folders, by the id of the request: with them a node makes
+   * the same keys from the definition that it sees.
+   */
+  contents: { [key: string]: string };
+}
+
+export interface Plan_ContentsEntry {
+  key: string;
+  value: string;
 }
 
 export interface PlannedStep {
+  /** Empty when content is unknown that it depends on. */
   key: string;
   name: string;
+  /** Blind to content, as in Step: what durations are known by. */
+  operationDigest: string;
+  /** Keys of the steps it builds on. */
+  inputs: string[];
+  /** Of the base images that it stands on directly, as far as they are pinned. */
+  imageDigests: string[];
+  cacheMounts: PlannedCacheMount[];
+  /** No cache is asked, or BuildKit never recognizes it. */
+  runsAnyway: boolean;
+  doubt: StepDoubt;
+  dockerfile: string;
+  firstLine: number;
+  lastLine: number;
+  /** Empty: the same on all platforms. */
+  platform: string;
+}
+
+export interface PlannedCacheMount {
+  id: string;
+  /** "shared", "private" or "locked". */
+  sharing: string;
 }
 
 export interface PlaceBuildRequest {
@@ -666,7 +717,7 @@ export const Standby: MessageFns<Standby> = {
 };
 
 function createBasePlan(): Plan {
-  return { platform: "", steps: [], partialReason: "" };
+  return { platform: "", steps: [], partialReason: "", contents: {} };
 }
 
 export const Plan: MessageFns<Plan> = {
@@ -680,6 +731,9 @@ export const Plan: MessageFns<Plan> = {
     if (message.partialReason !== "") {
       writer.uint32(26).string(message.partialReason);
     }
+    globalThis.Object.entries(message.contents).forEach(([key, value]: [string, string]) => {
+      Plan_ContentsEntry.encode({ key: key as any, value }, writer.uint32(34).fork()).join();
+    });
     return writer;
   },
 
@@ -720,6 +774,17 @@ export const Plan: MessageFns<Plan> = {
             message.partialReason = reader.string();
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            const entry4 = Plan_ContentsEntry.decode(reader, reader.uint32());
+            if (entry4.value !== undefined) {
+              message.contents[entry4.key] = entry4.value;
+            }
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -740,12 +805,101 @@ export const Plan: MessageFns<Plan> = {
     message.platform = object.platform ?? "";
     message.steps = object.steps?.map((e) => PlannedStep.fromPartial(e)) || [];
     message.partialReason = object.partialReason ?? "";
+    message.contents = (globalThis.Object.entries(object.contents ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    return message;
+  },
+};
+
+function createBasePlan_ContentsEntry(): Plan_ContentsEntry {
+  return { key: "", value: "" };
+}
+
+export const Plan_ContentsEntry: MessageFns<Plan_ContentsEntry> = {
+  encode(message: Plan_ContentsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Plan_ContentsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePlan_ContentsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Plan_ContentsEntry>): Plan_ContentsEntry {
+    return Plan_ContentsEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Plan_ContentsEntry>): Plan_ContentsEntry {
+    const message = createBasePlan_ContentsEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
     return message;
   },
 };
 
 function createBasePlannedStep(): PlannedStep {
-  return { key: "", name: "" };
+  return {
+    key: "",
+    name: "",
+    operationDigest: "",
+    inputs: [],
+    imageDigests: [],
+    cacheMounts: [],
+    runsAnyway: false,
+    doubt: 0,
+    dockerfile: "",
+    firstLine: 0,
+    lastLine: 0,
+    platform: "",
+  };
 }
 
 export const PlannedStep: MessageFns<PlannedStep> = {
@@ -755,6 +909,36 @@ export const PlannedStep: MessageFns<PlannedStep> = {
     }
     if (message.name !== "") {
       writer.uint32(18).string(message.name);
+    }
+    if (message.operationDigest !== "") {
+      writer.uint32(26).string(message.operationDigest);
+    }
+    for (const v of message.inputs) {
+      writer.uint32(34).string(v!);
+    }
+    for (const v of message.imageDigests) {
+      writer.uint32(42).string(v!);
+    }
+    for (const v of message.cacheMounts) {
+      PlannedCacheMount.encode(v!, writer.uint32(50).fork()).join();
+    }
+    if (message.runsAnyway !== false) {
+      writer.uint32(56).bool(message.runsAnyway);
+    }
+    if (message.doubt !== 0) {
+      writer.uint32(64).int32(message.doubt);
+    }
+    if (message.dockerfile !== "") {
+      writer.uint32(74).string(message.dockerfile);
+    }
+    if (message.firstLine !== 0) {
+      writer.uint32(80).int32(message.firstLine);
+    }
+    if (message.lastLine !== 0) {
+      writer.uint32(88).int32(message.lastLine);
+    }
+    if (message.platform !== "") {
+      writer.uint32(98).string(message.platform);
     }
     return writer;
   },
@@ -788,6 +972,86 @@ export const PlannedStep: MessageFns<PlannedStep> = {
             message.name = reader.string();
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.operationDigest = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.inputs.push(reader.string());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.imageDigests.push(reader.string());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.cacheMounts.push(PlannedCacheMount.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.runsAnyway = reader.bool();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.doubt = reader.int32() as any;
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.dockerfile = reader.string();
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.firstLine = reader.int32();
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.lastLine = reader.int32();
+            continue;
+          }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.platform = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -807,6 +1071,83 @@ export const PlannedStep: MessageFns<PlannedStep> = {
     const message = createBasePlannedStep();
     message.key = object.key ?? "";
     message.name = object.name ?? "";
+    message.operationDigest = object.operationDigest ?? "";
+    message.inputs = object.inputs?.map((e) => e) || [];
+    message.imageDigests = object.imageDigests?.map((e) => e) || [];
+    message.cacheMounts = object.cacheMounts?.map((e) => PlannedCacheMount.fromPartial(e)) || [];
+    message.runsAnyway = object.runsAnyway ?? false;
+    message.doubt = object.doubt ?? 0;
+    message.dockerfile = object.dockerfile ?? "";
+    message.firstLine = object.firstLine ?? 0;
+    message.lastLine = object.lastLine ?? 0;
+    message.platform = object.platform ?? "";
+    return message;
+  },
+};
+
+function createBasePlannedCacheMount(): PlannedCacheMount {
+  return { id: "", sharing: "" };
+}
+
+export const PlannedCacheMount: MessageFns<PlannedCacheMount> = {
+  encode(message: PlannedCacheMount, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.sharing !== "") {
+      writer.uint32(18).string(message.sharing);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PlannedCacheMount {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePlannedCacheMount();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.sharing = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<PlannedCacheMount>): PlannedCacheMount {
+    return PlannedCacheMount.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PlannedCacheMount>): PlannedCacheMount {
+    const message = createBasePlannedCacheMount();
+    message.id = object.id ?? "";
+    message.sharing = object.sharing ?? "";
     return message;
   },
 };
