@@ -6,10 +6,11 @@ import { busyWarning, describeMachine, readVersions } from './machine.ts'
 import { exportWait } from './measurements/export-wait.ts'
 import { hotOverhead } from './measurements/hot-overhead.ts'
 import { routing } from './measurements/routing.ts'
+import { transfer } from './measurements/transfer.ts'
 import { keepResult } from './results.ts'
 import { formatResult } from './table.ts'
 
-const measurements: readonly Measurement[] = [hotOverhead, exportWait, routing]
+const measurements: readonly Measurement[] = [hotOverhead, exportWait, routing, transfer]
 
 try {
   const names = measurements.map(({ name }) => name)

@@ -30,19 +30,8 @@ export async function pushImage(
   const text = await readFile(path.join(image.folder, 'manifest.json'))
   const manifest = JSON.parse(text.toString()) as { config: Descriptor; layers: Descriptor[] }
   for (const blob of [manifest.config, ...manifest.layers]) {
-    if ((await fetch(`${base}/blobs/${blob.digest}`, { method: 'HEAD' })).ok) continue
-    const opened = await expectOk(await fetch(`${base}/blobs/uploads/`, { method: 'POST' }))
-    const target = new URL(opened.headers.get('location') ?? '', base)
-    target.searchParams.set('digest', blob.digest)
     const file = path.join(image.folder, 'blobs', blob.digest.replace('sha256:', ''))
-    await expectOk(
-      await fetch(target, {
-        method: 'PUT',
-        body: Readable.toWeb(createReadStream(file)) as ReadableStream,
-        duplex: 'half',
-        headers: { 'content-type': 'application/octet-stream', 'content-length': `${blob.size}` },
-      }),
-    )
+    await pushBlob(host, repository, { ...blob, file })
   }
   await expectOk(
     await fetch(`${base}/manifests/${tag}`, {
@@ -52,6 +41,27 @@ export async function pushImage(
     }),
   )
   return `${host}/${repository}:${tag}`
+}
+
+/** Sends a blob, unless the registry has it. */
+export async function pushBlob(
+  host: string,
+  repository: string,
+  blob: { digest: string; size: number; file: string },
+): Promise<void> {
+  const base = `http://${host}/v2/${repository}`
+  if ((await fetch(`${base}/blobs/${blob.digest}`, { method: 'HEAD' })).ok) return
+  const opened = await expectOk(await fetch(`${base}/blobs/uploads/`, { method: 'POST' }))
+  const target = new URL(opened.headers.get('location') ?? '', base)
+  target.searchParams.set('digest', blob.digest)
+  await expectOk(
+    await fetch(target, {
+      method: 'PUT',
+      body: Readable.toWeb(createReadStream(blob.file)) as ReadableStream,
+      duplex: 'half',
+      headers: { 'content-type': 'application/octet-stream', 'content-length': `${blob.size}` },
+    }),
+  )
 }
 
 export interface FetchedImage {
