@@ -4,7 +4,7 @@
  * call where it may be made.
  */
 import { randomUUID } from 'node:crypto'
-import { readFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { status } from '@grpc/grpc-js'
 import anyTest, { type TestFn } from 'ava'
@@ -20,7 +20,7 @@ import {
 import { SolveRequest as BridgeSolveRequest } from '../../proto/generated/buildkit/gateway.ts'
 import { Definition, Op } from '../../proto/generated/buildkit/ops.ts'
 import { encodeField, fieldBytes, fieldText } from '../../proto/wire.ts'
-import { createTemporaryFolder } from '../harness/index.ts'
+import { createTemporaryFolder, runTimed } from '../harness/index.ts'
 import { type Builder, startBuilder } from '../proxy/builder.ts'
 import { clientKinds, createContext } from '../proxy/context.ts'
 import { connectRaw, type RawClient } from './raw-client.ts'
@@ -358,5 +358,27 @@ test.serial('a step runs in no control group of its choice', async (t) => {
     const reply = await call()
     t.is(reply.code, status.PERMISSION_DENIED)
     t.regex(reply.details, /cgroup-parent/)
+  }
+})
+
+test.serial('a source names no repository on the disk of the node', async (t) => {
+  await using folder = await createTemporaryFolder('repository')
+  const git = (...args: string[]) =>
+    runTimed('git', ['-c', 'user.name=test', '-c', 'user.email=test@example.com', ...args], {
+      cwd: folder.path,
+    })
+  await writeFile(path.join(folder.path, 'secret'), "the node's own")
+  for (const args of [
+    ['init', '--quiet', '--initial-branch', 'main'],
+    ['add', 'secret'],
+    ['commit', '--quiet', '--message', 'first'],
+  ]) {
+    t.is((await git(...args)).exitCode, 0)
+  }
+  t.is((await git('ls-remote', `file://${folder.path}`)).exitCode, 0)
+  for (const url of [`file://${folder.path}`, folder.path]) {
+    const definition = definitionOf(source('git://192.0.2.1/x.git', { 'git.fullurl': url }))
+    const reply = await t.context.owner.unary(`${control}/Solve`, solveRequest({ definition }))
+    t.regex(reply.details, /does not match/)
   }
 })
