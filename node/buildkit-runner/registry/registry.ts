@@ -33,9 +33,6 @@ export interface RegistryOptions {
   uploadsMax?: number
 }
 
-/** BuildKit's own pool of connections drops idle ones after 30 s; the side that sends should be the first. */
-const keepAliveMs = 120_000
-
 const headersMs = 30_000
 
 /** What each kind of route can do; the methods that write need a grant to write. */
@@ -117,6 +114,9 @@ export async function createRegistry(
     response.on('error', () => {})
     // Older clients take a registry without it for one of version 1.
     response.setHeader('docker-distribution-api-version', 'registry/2.0')
+    // BuildKit makes a pool of connections for every solve and keeps each for 30 s after its last use: dozens of
+    // files open for nothing. Told so in the answer, it never meets a connection that we have just closed.
+    response.setHeader('connection', 'close')
     const work = serve(request, response)
       .catch((error: unknown) => answerFailure(error, request, response))
       .finally(() => {
@@ -144,7 +144,7 @@ export async function createRegistry(
   function makeServer(): Server {
     const server = createServer(
       // A whole upload may take as long as it moves: `timeout` below watches that it does.
-      { keepAliveTimeout: keepAliveMs, headersTimeout: headersMs, requestTimeout: 0 },
+      { headersTimeout: headersMs, requestTimeout: 0 },
       take,
     )
     server.timeout = idleMs
