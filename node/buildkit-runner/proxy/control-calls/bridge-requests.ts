@@ -1,4 +1,5 @@
 /** A client's calls to the bridge of its own solve, without what it may not ask for. */
+import { HearthError } from '../../../../core/errors.ts'
 import { fieldBytes, fieldText } from '../../../../proto/wire.ts'
 import { bridgeSolve } from '../paths.ts'
 import { checkSource } from './definitions.ts'
@@ -8,6 +9,7 @@ import { checkAttributes, checkDefinitions } from './solve-requests.ts'
 
 const resolveImageConfig = '/moby.buildkit.v1.frontend.LLBBridge/ResolveImageConfig'
 const resolveSourceMeta = '/moby.buildkit.v1.frontend.LLBBridge/ResolveSourceMeta'
+const newContainer = '/moby.buildkit.v1.frontend.LLBBridge/NewContainer'
 
 /** @throws HearthError `forbidden`, `invalid-input` */
 export function narrowBridgeCall(narrowing: Narrowing, path: string, message: Buffer): Buffer {
@@ -16,7 +18,17 @@ export function narrowBridgeCall(narrowing: Narrowing, path: string, message: Bu
   if (path === resolveSourceMeta) {
     for (const source of fieldBytes(message, 1)) checkSource(narrowing, source)
   }
+  if (path === newContainer) checkContainerId(fieldText(message, 1))
   return message
+}
+
+/**
+ * BuildKit makes a folder of this name in its state, and a control group, before runc looks at it
+ * (executor/runcexecutor in v0.34.2).
+ */
+function checkContainerId(id: string): void {
+  if (/^[a-zA-Z0-9]{1,64}$/.test(id)) return
+  throw new HearthError('invalid-input', 'the id of a container is letters and digits')
 }
 
 /** LLBBridge.Solve: definition = 1, frontend_opt = 3, cache_imports = 12 { attrs = 2 }, frontend_inputs = 13. */

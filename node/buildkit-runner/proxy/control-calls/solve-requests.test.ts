@@ -184,3 +184,15 @@ for (const [what, path, message] of [
     t.throws(() => narrowBridgeCall(narrowing, path, Buffer.from(message)), { code: 'forbidden' })
   })
 }
+
+const newContainer = '/moby.buildkit.v1.frontend.LLBBridge/NewContainer'
+
+test('the id of a container names no folder elsewhere', (t) => {
+  const { narrowing } = setUp()
+  const named = (id: string): Buffer => Buffer.concat([encodeField(1, id), unknown])
+  const fair = named('k3jx7h2q')
+  t.is(narrowBridgeCall(narrowing, newContainer, fair), fair)
+  for (const id of ['', '..', '../../x', 'a/b', '.hidden', 'a\n']) {
+    t.throws(() => narrowBridgeCall(narrowing, newContainer, named(id)), { code: 'invalid-input' })
+  }
+})
