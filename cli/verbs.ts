@@ -28,6 +28,11 @@ export const verbs: Readonly<Record<string, VerbEntry>> = {
     summary: 'build from a bake file; takes any flag of "docker buildx bake"',
     load: () => import('./commands/bake.ts'),
   },
+  plan: {
+    usage: 'plan [FLAGS] PATH|URL',
+    summary: 'what a build would do, and what differs from the last plan',
+    load: () => import('./commands/plan.ts'),
+  },
   builds: {
     usage: 'builds',
     summary: 'what ran: how long it took and how much was reused',
