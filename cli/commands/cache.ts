@@ -55,11 +55,7 @@ function describeUsage(nodes: readonly NodeCacheUsage[]): string[] {
   const rows = nodes.flatMap((node) =>
     node.scopes.map((usage) => ({ ...usage, nodeId: node.nodeId })),
   )
-  const totals = nodes.map(
-    (node) =>
-      `node ${node.nodeId}: ${formatBytes(node.storeBytes)} on disk, ` +
-      `${formatBytes(node.diskFreeBytes)} free`,
-  )
+  const totals = nodes.flatMap(describeDisk)
   if (rows.length === 0) return [...totals, 'No cache yet.']
   const table = formatTable<(typeof rows)[number]>(
     [
@@ -70,11 +66,52 @@ function describeUsage(nodes: readonly NodeCacheUsage[]): string[] {
       { title: 'BYTES', value: (row) => formatBytes(row.bytes), align: 'right' },
       { title: 'FRAGMENTS', value: (row) => `${row.fragments}`, align: 'right' },
       { title: 'BUILDKIT', value: (row) => formatBytes(row.buildkitBytes), align: 'right' },
+      { title: 'SHARED', value: (row) => formatBytes(row.sharedBytes), align: 'right' },
       { title: 'USED', value: (row) => formatAge(row.lastUsedAt, now) },
     ],
     rows,
   )
-  return [...table, '', ...totals]
+  return [...table, '', ...describeProjects(nodes), '', ...totals]
+}
+
+/** What a policy counts: all that a project has on a node, what is shared on disk once. */
+function describeProjects(nodes: readonly NodeCacheUsage[]): string[] {
+  const rows = nodes.flatMap((node) =>
+    node.projects.map((usage) => ({ ...usage, nodeId: node.nodeId })),
+  )
+  return formatTable<(typeof rows)[number]>(
+    [
+      { title: 'NODE', value: (row) => row.nodeId },
+      { title: 'PROJECT', value: (row) => row.project },
+      { title: 'ON DISK', value: (row) => formatBytes(row.bytes), align: 'right' },
+      { title: 'AT MOST', value: (row) => formatBytes(row.bytesMax), align: 'right' },
+      { title: 'UNUSED MAX', value: (row) => `${row.daysMax} d`, align: 'right' },
+    ],
+    rows,
+  )
+}
+
+/** A node that is older than this client tells less. */
+function describeDisk({ nodeId, disk, storeBytes, diskFreeBytes }: NodeCacheUsage): string[] {
+  if (disk === undefined) {
+    return [
+      `node ${nodeId}: ${formatBytes(storeBytes)} on disk, ${formatBytes(diskFreeBytes)} free`,
+    ]
+  }
+  const parts = [
+    `BuildKit's snapshots ${formatBytes(disk.snapshotBytes)}`,
+    `its content ${formatBytes(disk.contentBytes)}`,
+    `cache store ${formatBytes(disk.storeBytes)}`,
+    ...(disk.setAsideBytes > 0 ? [`set aside ${formatBytes(disk.setAsideBytes)}`] : []),
+    `less ${formatBytes(disk.sharedBytes)} that two of them share`,
+  ]
+  return [
+    `node ${nodeId}: ${formatBytes(disk.totalBytes)} of at most ${formatBytes(disk.limitBytes)} on disk, ` +
+      `${formatBytes(disk.freeBytes)} free`,
+    `  ${parts.join(', ')}`,
+    `  no new builds below ${formatBytes(disk.minimumFreeBytes)} free, builds are stopped below ` +
+      formatBytes(disk.floorFreeBytes),
+  ]
 }
 
 async function verifyCache(terminal: Terminal, flags: Flags): Promise<number> {

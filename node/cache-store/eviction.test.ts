@@ -279,3 +279,23 @@ test('when the disk fills up, the oldest go first, whichever project’s they ar
   await store.evictOldest(Number.POSITIVE_INFINITY)
   t.deepEqual([store.usage().blobs, store.stat(scope, pinned)?.size], [1, 10_000])
 })
+
+test('what is only on offer is not used, but once a day', async (t) => {
+  let now = 1_000_000 * dayMs
+  const policy = { bytesMax: 20_000, daysMax: 3 }
+  const { store } = await temporaryStore(t, { clock: () => now, defaultPolicy: policy })
+  const offered = await put(store, scope, randomBlob(10_000).bytes)
+  now += 1_000
+  const taken = await put(store, scope, randomBlob(10_000).bytes)
+  now += 1_000
+  store.pin(scope, [offered, taken], { isUse: false })[Symbol.dispose]()
+  await put(store, scope, randomBlob(5_000).bytes)
+  await store.evict()
+  t.deepEqual([store.stat(scope, offered), store.stat(scope, taken)?.size], [undefined, 10_000])
+  for (let days = 0; days < 5; days++) {
+    now += dayMs + 1
+    store.pin(scope, [taken], { isUse: false })[Symbol.dispose]()
+  }
+  await store.evict()
+  t.truthy(store.stat(scope, taken))
+})

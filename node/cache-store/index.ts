@@ -57,8 +57,10 @@ export interface CacheStore extends AsyncDisposable {
   /**
    * Pins those of the digests that this scope holds, in one step: none of `held` can vanish until disposal.
    * Pins live in memory and end with the process. Only damage found on disk (`verify`, `open`) breaks one.
+   * @param options.isUse whether they count as used now. What is only on offer is not, or everything on
+   *   offer would be as recent as what is read; once a day it is, so that it does not grow too old. Default true.
    */
-  pin(scope: Scope, digests: Iterable<Digest>): Pin
+  pin(scope: Scope, digests: Iterable<Digest>, options?: { isUse?: boolean }): Pin
 
   /** Forgets the scope's ownership and unlinks what nobody else owns or pins. */
   remove(scope: Scope, digest: Digest): Promise<void>

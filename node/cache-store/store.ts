@@ -17,7 +17,7 @@ import { createGate } from './gate.ts'
 import { createHasher } from './hasher.ts'
 import { createHoldings, type Released } from './holdings.ts'
 import type { CacheStore, EvictionPolicy, Resemblance } from './index.ts'
-import { projectOf } from './index-keys.ts'
+import { type Holding, projectOf } from './index-keys.ts'
 import { createLastUse } from './last-use.ts'
 import { createPin, createPinCounts } from './pins.ts'
 import { type CrashPoint, createPublication } from './publication.ts'
@@ -47,6 +47,8 @@ const defaults = {
   lastUseFlushMs: 5_000,
   evictionEveryMs: 600_000,
 }
+
+const dayMs = 86_400_000
 
 /** Blobs looked at in one turn of the event loop when a scope is reset. */
 const resetSliceMax = 256
@@ -141,6 +143,11 @@ function createStore(
     return { blobs: gone.length, bytesFreed: gone.reduce((sum, blob) => sum + blob.size, 0) }
   }
 
+  const touchDaily = (holding: Holding) => {
+    const before = index.lastUsedAtMs(holding)
+    if (before !== undefined && before < lastUse.now() - dayMs) lastUse.touch(holding)
+  }
+
   const publish: typeof publication.publish = async (scope, temporary, blob) => {
     await publication.publish(scope, temporary, blob)
     evictIfOver(scope)
@@ -216,9 +223,10 @@ function createStore(
       return blob
     },
 
-    pin(scope, digests) {
+    pin(scope, digests, { isUse = true } = {}) {
       gate.check()
-      const deps = { pins, sees: holdings.sees, used: lastUse.touch, released: dropIfLoose }
+      const used = isUse ? lastUse.touch : touchDaily
+      const deps = { pins, sees: holdings.sees, used, released: dropIfLoose }
       const pin = createPin(deps, scopeId(scope))
       pin.add(digests)
       return pin

@@ -64,6 +64,7 @@ function poolOf(states: State[]) {
       done.push(`reset ${scopeId(scope)}`)
       return { bytesFreed }
     },
+    setLeases() {},
     async deny() {},
     async reach() {},
     scopes: () => states.map(({ scope }) => scope),

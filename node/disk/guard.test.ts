@@ -83,7 +83,7 @@ test('below the minimum builds wait, are told why, and go on by themselves', asy
   await until(() => guard.isShort)
   const waiting = lease('one')
   await until(() => told.length > 0)
-  t.is(told[0], 'the node makes room on its disk (150 MiB free, builds begin at 200 MiB)')
+  t.is(told[0], 'the node makes room on its disk (157 MB free, builds begin at 210 MB)')
   disk.freeBytes = 300 * mib
   t.is((await waiting).buildId, 'one')
   t.false(guard.isShort)
@@ -109,7 +109,7 @@ test('when nothing can be freed builds are refused, until there is room again', 
   await until(() => guard.isShort)
   const error = await t.throwsAsync(lease('one'), { instanceOf: HearthError })
   t.is(error?.code, 'exhausted')
-  t.regex(error?.message ?? '', /less than 200 MiB are free in \/data/)
+  t.regex(error?.message ?? '', /less than 210 MB are free in \/data/)
   t.regex(error?.hint ?? '', /free space on the node/)
   disk.freeBytes = 300 * mib
   await until(() => !guard.isShort)
@@ -127,7 +127,7 @@ test('below the floor running builds are stopped with the figures, and who waits
   t.true(reason instanceof HearthError && reason.code === 'exhausted')
   t.is(
     (reason as HearthError).message,
-    "the node's disk is nearly full: 90 MiB free in /data, and builds are stopped below 100 MiB",
+    "the node's disk is nearly full: 94 MB free in /data, and builds are stopped below 105 MB",
   )
   const next = lease('next')
   await until(() => told.length > 0)

@@ -79,8 +79,8 @@ export function createDiskGuard(
     holdBack(freeBytes)
     const error = new HearthError(
       'exhausted',
-      `the node's disk is nearly full: ${inMebibytes(freeBytes)} free in ${folder}, and builds are stopped ` +
-        `below ${inMebibytes(marks.floor)}`,
+      `the node's disk is nearly full: ${inMegabytes(freeBytes)} free in ${folder}, and builds are stopped ` +
+        `below ${inMegabytes(marks.floor)}`,
       {
         hint: 'let the build write less, give the node a larger disk, or free space on it; "hearth cache usage" shows what the cache takes',
       },
@@ -92,7 +92,7 @@ export function createDiskGuard(
 
   function holdBack(freeBytes: number): void {
     if (hold !== undefined) return
-    const figures = `${inMebibytes(freeBytes)} free, builds begin at ${inMebibytes(marks.minimum)}`
+    const figures = `${inMegabytes(freeBytes)} free, builds begin at ${inMegabytes(marks.minimum)}`
     heldSinceMs = performance.now()
     hold = scheduler.hold(undefined, `the node makes room on its disk (${figures})`)
     triedAtMs = Number.NEGATIVE_INFINITY
@@ -130,7 +130,7 @@ export function createDiskGuard(
       () =>
         new HearthError(
           'exhausted',
-          `the node has no room for a build: less than ${inMebibytes(marks.minimum)} are free in ${folder}, ` +
+          `the node has no room for a build: less than ${inMegabytes(marks.minimum)} are free in ${folder}, ` +
             'and its caches cannot shrink any further',
           { hint: 'free space on the node, or give it a larger disk; it goes on by itself' },
         ),
@@ -179,7 +179,7 @@ export function createDiskGuard(
   }
 }
 
-function inMebibytes(bytes: number): string {
-  const mebibytes = bytes / 1024 ** 2
-  return mebibytes < 10_240 ? `${Math.round(mebibytes)} MiB` : `${Math.round(mebibytes / 1024)} GiB`
+/** As "hearth cache usage" and disks count. */
+function inMegabytes(bytes: number): string {
+  return bytes < 1e9 ? `${Math.round(bytes / 1e6)} MB` : `${(bytes / 1e9).toFixed(1)} GB`
 }

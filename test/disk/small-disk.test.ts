@@ -105,11 +105,11 @@ test.serial(
     t.not(hostile.exitCode, 0)
     t.regex(
       hostile.stderr,
-      /the node's disk is nearly full: \d+ MiB free in \S+, and builds are stopped below \d+ MiB/,
+      /the node's disk is nearly full: \d+ MB free in \S+, and builds are stopped below \d+ MB/,
     )
     t.regex(hostile.stderr, /hearth cache usage/)
     const info = await hearth.run(['build-info', hostile.buildId ?? ''])
-    t.regex(info.stdout, /the node's disk is nearly full: \d+ MiB free/)
+    t.regex(info.stdout, /the node's disk is nearly full: \d+ MB free/)
 
     const next = await build(t, 'large', layer('next', 10_000_000))
     t.is(next.exitCode, 0, next.stderr)

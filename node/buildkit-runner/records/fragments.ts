@@ -28,6 +28,9 @@ export interface RecordsOptions {
 /** BuildKit exports records of any size and imports none above 1 MiB; what we merge may be cut to that. */
 const documentBytesMax = 8 * mib
 
+/** A record lists everything that its scope may want; what a build then reads or exports is what it uses. */
+const onOffer = { isUse: false }
+
 /** Scopes whose union stays in memory; the others are read again, in a few milliseconds, when asked for. */
 const scopesInMemoryMax = 64
 
@@ -95,11 +98,11 @@ export async function createRecords(
     compose(scope): ComposedRecord {
       const record = recordOf(scope)
       let served = record.served ?? refresh(scope, record)
-      let pin = store.pin(scope, served.blobs)
+      let pin = store.pin(scope, served.blobs, onOffer)
       if (pin.held.size < served.blobs.length) {
         // Something was evicted since the record was made. Nothing can be between looking and pinning.
         served = refresh(scope, record)
-        const whole = store.pin(scope, served.blobs)
+        const whole = store.pin(scope, served.blobs, onOffer)
         pin[Symbol.dispose]()
         pin = whole
       }
