@@ -45,15 +45,14 @@ const text = z.string().default('')
 const flag = z.boolean().default(false)
 const texts = z.array(z.string()).default([])
 /** 32 bits are numbers, 64 bits are text. */
-const whole = z
-  .union([
-    z.int(),
-    z
-      .string()
-      .regex(/^-?\d+$/)
-      .transform(Number),
-  ])
-  .default(0)
+const number = z.union([
+  z.int(),
+  z
+    .string()
+    .regex(/^-?\d+$/)
+    .transform(Number),
+])
+const whole = number.default(0)
 const textMap = z.record(z.string(), z.string()).default({})
 
 /** Enums come by name; one that a newer BuildKit has added counts as the default. */
@@ -71,7 +70,7 @@ function list<T extends z.ZodType>(item: T) {
 const userShape = z
   .object({
     byName: z.object({ name: text, input: whole }).optional(),
-    byID: whole.optional(),
+    byID: number.optional(),
   })
   .transform(({ byName, byID }) => {
     if (byName !== undefined) return { user: { $case: 'byName' as const, value: byName } }

@@ -51,10 +51,7 @@ test('a plan names the steps and what differs from the last one, and builds noth
 
   const shown = await hearth.run(['plan', '--project', 'planned', context.path])
   t.log(shown.stdout)
-  t.regex(
-    shown.stdout,
-    /Dockerfile:5 +\[4\/5\] COPY a \/a|Dockerfile:5 .*COPY a \/a +[0-9a-f]{12} +same/,
-  )
+  t.regex(shown.stdout, /^Dockerfile:5 .*COPY a \/a +[0-9a-f]{12} +same$/m)
   t.regex(shown.stdout, /First difference: Dockerfile:6/)
   const builds = JSON.parse((await hearth.run(['builds', '--json'])).stdout)
   t.is(builds.builds.length, 1, 'planning leaves no builds behind')
