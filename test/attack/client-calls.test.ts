@@ -6,6 +6,7 @@
 import { randomUUID } from 'node:crypto'
 import { readFile, writeFile } from 'node:fs/promises'
 import path from 'node:path'
+import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire'
 import { status } from '@grpc/grpc-js'
 import anyTest, { type TestFn } from 'ava'
 import { digestOf } from '../../core/digest.ts'
@@ -19,7 +20,7 @@ import {
 } from '../../proto/generated/buildkit/control.ts'
 import { SolveRequest as BridgeSolveRequest } from '../../proto/generated/buildkit/gateway.ts'
 import { Definition, Op } from '../../proto/generated/buildkit/ops.ts'
-import { encodeField, fieldBytes, fieldText } from '../../proto/wire.ts'
+import { encodeField, encodeMapEntry, fieldBytes, fieldText } from '../../proto/wire.ts'
 import { createTemporaryFolder, runTimed } from '../harness/index.ts'
 import { type Builder, startBuilder } from '../proxy/builder.ts'
 import { clientKinds, createContext } from '../proxy/context.ts'
@@ -382,3 +383,61 @@ test.serial('a source names no repository on the disk of the node', async (t) =>
     t.regex(reply.details, /does not match/)
   }
 })
+
+test.serial(
+  'a definition that BuildKit finds in a snapshot chooses no control group either',
+  async (t) => {
+    const { owner, builder } = t.context
+    const busybox = makeFile('/busybox', await readFile('/bin/busybox'), 0o755)
+    const hidden = (group: string, marker: string): Uint8Array => {
+      const meta = { args: ['/busybox', 'echo', marker], cwd: '/' }
+      const exec = { meta, mounts: [{ input: 0, dest: '/' }] }
+      const inputs = [{ digest: digestOf(busybox), index: 0 }]
+      const plain = Op.encode(
+        Op.fromPartial({ inputs, op: { $case: 'exec', value: exec } }),
+      ).finish()
+      const wish = group === '' ? [] : [encodeField(2, encodeField(1, encodeField(10, group)))]
+      const step = Buffer.concat([plain, ...wish])
+      return Definition.encode(definitionOf(busybox, step)).finish()
+    }
+    for (const [group, outcome] of [
+      ['', 1],
+      ['another', 0],
+    ] as const) {
+      const marker = newId()
+      const file = makeFile('/definition', Buffer.from(hidden(group, marker)), 0o644)
+      // BuildOp: builder = 1 (LLB = -1), inputs = 2 { key = 1, value = 2 { input = 1 } }, attrs = 4.
+      const input = encodeMapEntry(2, 'buildkit.llb.definition', number(1, 0))
+      const name = encodeMapEntry(4, 'llbbuild.filename', '/definition')
+      const operation = Buffer.concat([
+        Op.encode(Op.fromPartial({ inputs: [{ digest: digestOf(file), index: 0 }] })).finish(),
+        encodeField(5, Buffer.concat([minusOne(1), input, name])),
+      ])
+      const definition = definitionOf(file, operation)
+      const reply = await owner.unary(`${control}/Solve`, solveRequest({ definition }))
+      t.log(reply.details)
+      t.is(reply.code === status.OK, outcome === 1, reply.details)
+      t.is(await builder.runs(marker), outcome)
+    }
+  },
+)
+
+/** An int64 field of -1. */
+function minusOne(field: number): Uint8Array {
+  return new BinaryWriter().tag(field, WireType.Varint).int64(-1).finish()
+}
+
+/** FileOp on scratch that makes one file; see test/proxy/direct-solve.test.ts. */
+function makeFile(name: string, bytes: Buffer, mode: number): Buffer {
+  const file = new BinaryWriter()
+  file.raw(encodeField(1, name))
+  file.tag(2, WireType.Varint).int32(mode)
+  file.raw(encodeField(3, bytes))
+  file.tag(5, WireType.Varint).int64(-1)
+  const action = Buffer.concat([minusOne(1), minusOne(2), encodeField(5, file.finish())])
+  const platform = { os: 'linux', architecture: 'amd64' }
+  return Buffer.concat([
+    encodeField(4, encodeField(2, action)),
+    Op.encode(Op.fromPartial({ platform })).finish(),
+  ])
+}

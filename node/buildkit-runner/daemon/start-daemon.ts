@@ -18,6 +18,7 @@ import type { DaemonNetwork } from './machine-network.ts'
 import { connectNamespace } from './network-namespace.ts'
 import type { NetworkPolicies } from './network-policies.ts'
 import type { DaemonPrograms } from './programs.ts'
+import { writeRuncGuard } from './runc-guard.ts'
 import { logTailBytes, type RunningDaemon, watchDaemon, withLastWords } from './running-daemon.ts'
 import { prepareScopeFolder, type ScopeFolder, setStateAside } from './scope-folder.ts'
 import { refuseOldVersion } from './version.ts'
@@ -169,6 +170,12 @@ async function writeLaunch(
 ): Promise<Launch> {
   const { network, registry } = request
   const base = path.join(deps.claims.socketFolder, network.bridge)
+  const controlGroup = controlGroupOf(network.bridge)
+  // Beside the state, because steps' programs run from there: a place that lets nothing run would not do.
+  const runc = await writeRuncGuard(path.join(place.temporary, 'runc'), {
+    runc: deps.programs.runc,
+    controlGroup,
+  })
   await writeFile(
     `${base}.toml`,
     daemonConfig({
@@ -178,8 +185,8 @@ async function writeLaunch(
       socket: request.socket,
       traceSocket: `${base}.trace`,
       cniFolder: deps.programs.cniFolder,
-      runc: deps.programs.runc,
-      controlGroup: controlGroupOf(network.bridge),
+      runc,
+      controlGroup,
       registryHost: `${registry.host}:${registry.port}`,
       mirrors: registry.mirrors ?? new Map(),
       platforms: request.platforms,
