@@ -170,7 +170,16 @@ test.serial('the doctor names every check, and its exit code follows from them',
   t.is(code, healthy ? 0 : 3)
   t.is(healthy, !checks.some((check) => check.state === 'problem'))
   const names = ['Node.js', 'buildx', 'coordinator', 'system', 'root', 'runc', 'CNI plugins']
-  for (const name of [...names, 'iptables', 'buildkitd', 'cgroups', 'overlayfs', 'data folder']) {
+  for (const name of [
+    ...names,
+    'iptables',
+    'nftables',
+    'name servers',
+    'buildkitd',
+    'cgroups',
+    'overlayfs',
+    'data folder',
+  ]) {
     t.true(
       checks.some((check) => check.name === name),
       name,

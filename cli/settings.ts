@@ -67,6 +67,20 @@ export const settings = {
     rule: { type: 'integer', min: 1, max: 1024 },
     description: 'builds that a node runs at once; unset: as cores and memory allow',
   },
+  buildMemory: {
+    name: 'buildMemory',
+    flag: '--build-memory',
+    environment: 'HEARTH_BUILD_MEMORY',
+    rule: { type: 'text' },
+    description: "memory that a build's steps may use, such as 6g; unset: the machine's, by slots",
+  },
+  buildCpus: {
+    name: 'buildCpus',
+    flag: '--build-cpus',
+    environment: 'HEARTH_BUILD_CPUS',
+    rule: { type: 'text' },
+    description: "cores that a build's steps may use, such as 1.5; unset: all that are idle",
+  },
   reachLoopback: {
     name: 'reachLoopback',
     flag: '--reach-loopback',
@@ -87,7 +101,15 @@ export const settings = {
 export const defaultPort = 4327
 
 /** Keys of the settings file of a machine or person. */
-const settingsFileKeys = ['data', 'port', 'slots', 'reachLoopback', 'logLevel'] as const
+const settingsFileKeys = [
+  'data',
+  'port',
+  'slots',
+  'buildMemory',
+  'buildCpus',
+  'reachLoopback',
+  'logLevel',
+] as const
 
 /**
  * The layers below the flags of a verb.

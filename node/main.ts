@@ -14,6 +14,7 @@ import {
   createDaemonPool,
   type DaemonPool,
   proxyPortsOnLoopback,
+  shareOfThisMachine,
 } from './buildkit-runner/daemon/index.ts'
 import { createBuildProxy } from './buildkit-runner/proxy/index.ts'
 import { createRecords } from './buildkit-runner/records/index.ts'
@@ -43,6 +44,9 @@ export interface NodeOptions {
   slots: number | undefined
   /** Limits of the node's disk; see DiskBudgetOptions. Default: as the disk allows. */
   disk?: { bytesMax?: number | undefined; freeBytesMin?: number | undefined }
+  /** What the steps of one build may use; undefined: an equal part of the memory, and any core that is idle. */
+  buildMemoryBytes?: number | undefined
+  buildCpus?: number | undefined
   /** Ports of this machine's 127.0.0.1 that builds pull from and push to; see DaemonPool.reach. Default none. */
   reachLoopback?: readonly number[]
   /** Registries whose public images are mirrored; see MirrorOptions.upstreams. Default: the best known ones. */
@@ -74,6 +78,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
   await claimDataFolder(folder, 'node')
   stack.use(await lockFolder(folder, 'a node'))
   const inside = (name: string): string => path.join(folder, name)
+  const slots = options.slots ?? slotsOfThisMachine()
 
   const store = stack.use(
     await openCacheStore({ folder: inside('cache-store'), log, defaultPolicy }),
@@ -115,13 +120,20 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
           serve: (listener) => registry.serve(listener),
           mirrors: mirror.paths,
         },
+        perLease: shareOfThisMachine(slots, {
+          memoryBytes: options.buildMemoryBytes,
+          cpus: options.buildCpus,
+        }),
         deny: await addressesOf(options.coordinator.address),
         reach: [...(options.reachLoopback ?? []), ...proxyPortsOnLoopback()],
       },
     ),
   )
   const scheduler = stack.use(
-    createScheduler({ log }, { slots: options.slots ?? slotsOfThisMachine() }),
+    createScheduler(
+      { log },
+      { slots, onLeases: (scope, leases) => daemons?.setLeases(scope, leases) },
+    ),
   )
   const budget = stack.use(
     await createDiskBudget({ daemons, store, scheduler, log }, { folder, ...options.disk }),

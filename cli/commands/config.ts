@@ -47,6 +47,8 @@ async function showConfig(terminal: Terminal, flags: Flags): Promise<undefined> 
     ...(await connectionLines(terminal, layers)),
     await describeSetting(settings.port, layers, defaultPort),
     await describeSetting(settings.slots, layers, 'as the machine allows'),
+    await describeSetting(settings.buildMemory, layers, 'the machine’s, by slots'),
+    await describeSetting(settings.buildCpus, layers, 'all that are idle'),
     await describeSetting(settings.reachLoopback, layers, 'none'),
     await describeSetting(settings.logLevel, layers, 'info'),
   ]

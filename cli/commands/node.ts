@@ -20,6 +20,8 @@ interface Flags {
   data?: string
   listen: string
   slots?: string
+  buildMemory?: string
+  buildCpus?: string
   reachLoopback?: string
   logLevel?: string
   json?: boolean
@@ -37,6 +39,14 @@ export const verb: Verb = {
         .option('--listen <host:port>', 'where builds reach this node', '0.0.0.0:4328')
         .option('--slots <count>', 'builds at once (HEARTH_SLOTS; else as the machine allows)')
         .option(
+          '--build-memory <size>',
+          "what a build's steps may use, such as 6g (HEARTH_BUILD_MEMORY)",
+        )
+        .option(
+          '--build-cpus <cores>',
+          "what a build's steps may use, such as 1.5 (HEARTH_BUILD_CPUS)",
+        )
+        .option(
           '--reach-loopback <ports>',
           "ports of this machine's 127.0.0.1 that builds may use (HEARTH_REACH_LOOPBACK)",
         )
@@ -48,8 +58,14 @@ export const verb: Verb = {
 
 async function runNode(terminal: Terminal, flags: Flags): Promise<undefined> {
   using stop = catchStop(terminal)
-  const { data, slots, reachLoopback, logLevel } = flags
-  const layers = await readLayers(terminal, { data, slots, reachLoopback, logLevel })
+  const layers = await readLayers(terminal, {
+    data: flags.data,
+    slots: flags.slots,
+    buildMemory: flags.buildMemory,
+    buildCpus: flags.buildCpus,
+    reachLoopback: flags.reachLoopback,
+    logLevel: flags.logLevel,
+  })
   const { folder } = await findDataFolder(terminal, layers)
   const nodeSettings = await readNodeSettings(layers)
   const level = (await findSetting(settings.logLevel, layers))?.value ?? 'info'

@@ -18,6 +18,8 @@ interface Flags {
   data?: string
   port?: string
   slots?: string
+  buildMemory?: string
+  buildCpus?: string
   reachLoopback?: string
   logLevel?: string
   host?: string
@@ -49,6 +51,14 @@ export const verb: Verb = {
           `the coordinator's port, 0 for any (HEARTH_PORT, ${defaultPort})`,
         )
         .option('--slots <count>', 'builds at once (HEARTH_SLOTS; else as the machine allows)')
+        .option(
+          '--build-memory <size>',
+          "what a build's steps may use, such as 6g (HEARTH_BUILD_MEMORY)",
+        )
+        .option(
+          '--build-cpus <cores>',
+          "what a build's steps may use, such as 1.5 (HEARTH_BUILD_CPUS)",
+        )
         .option(
           '--reach-loopback <ports>',
           "ports of this machine's 127.0.0.1 that builds may use (HEARTH_REACH_LOOPBACK)",
@@ -158,6 +168,8 @@ function repeated(typed: Flags): string[] {
   const flags = [
     ['--port', typed.port],
     ['--slots', typed.slots],
+    ['--build-memory', typed.buildMemory],
+    ['--build-cpus', typed.buildCpus],
     ['--reach-loopback', typed.reachLoopback],
     ['--log-level', typed.logLevel],
   ] as const

@@ -3,6 +3,7 @@ import { readFile, statfs } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
 import { hasErrno } from '../../core/errors.ts'
+import { readResolver } from '../../core/name-servers.ts'
 import { lookUpProgram } from '../../core/programs.ts'
 import { dataFolderProblem } from '../daemon/data-folder.ts'
 import { isRoot } from '../folders.ts'
@@ -27,8 +28,10 @@ export function nodeChecks(terminal: Terminal, data: string | undefined): Check[
     ['runc', ({ signal }) => checkRunc(env, signal)],
     ['CNI plugins', () => checkCni(env)],
     ['iptables', () => checkProgram('iptables', 'iptables', env)],
+    ['nftables', () => checkProgram('nft', 'nftables', env)],
     ['iproute2', () => checkProgram('ip', 'iproute2', env)],
     ['buildkitd', ({ signal }) => checkBuildkitd(env, signal)],
+    ['name servers', () => checkNameServers()],
     ['cgroups', () => checkCgroups()],
     ['overlayfs', () => checkOverlay()],
     ['data folder', () => checkDataFolder(terminal, data)],
@@ -73,8 +76,23 @@ async function checkProgram(
   debianPackage: string,
   env: NodeJS.ProcessEnv,
 ): Promise<Finding> {
-  const found = await findOnPath(name, env)
+  // An npm package has an `nft`, too.
+  const folders = `/usr/sbin:/sbin:/usr/bin:/bin:${env.PATH ?? ''}`
+  const found = await findOnPath(name, { PATH: folders })
   return found === undefined ? missing(`apt-get install ${debianPackage}`) : { state: 'ok', found }
+}
+
+async function checkNameServers(): Promise<Finding> {
+  const { content, nameServers } = await readResolver()
+  if (nameServers.length > 0) return { state: 'ok', found: nameServers.join(', ') }
+  return {
+    state: 'warning',
+    found:
+      content === undefined
+        ? 'no /etc/resolv.conf'
+        : 'none that builds reach (IPv4, beyond loopback)',
+    fix: 'name one in /etc/resolv.conf, or builds look up no names',
+  }
 }
 
 async function checkBuildkitd(env: NodeJS.ProcessEnv, signal: AbortSignal): Promise<Finding> {

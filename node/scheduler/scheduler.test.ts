@@ -42,6 +42,19 @@ test('a free slot is granted at once, without a word about a queue', async (t) =
   t.deepEqual(scheduler.load(), { slots: 2, slotsUsed: 1, queued: 0, draining: false })
 })
 
+test('whoever shares a machine out is told how many leases each scope has', async (t) => {
+  const told: string[] = []
+  const onLeases: SchedulerOptions['onLeases'] = ({ project }, leases) =>
+    told.push(`${project} ${leases}`)
+  const { scheduler } = start({ slots: 3, onLeases })
+  const first = await lease(scheduler, 'one')
+  await lease(scheduler, 'one')
+  await lease(scheduler, 'two')
+  await lease(scheduler, 'three', { project: 'other' })
+  first.release()
+  t.deepEqual(told, ['app 1', 'app 2', 'other 1', 'app 1'])
+})
+
 test('a build that asks again gets the lease it has', async (t) => {
   const { scheduler } = start({ slots: 1 })
   const first = await lease(scheduler, 'one')

@@ -18,6 +18,8 @@ export interface SchedulerOptions {
   connectMs?: number
   /** A lease without activity lasts this long, for clients that come back at once. Default 5 s. */
   lingerMs?: number
+  /** Called with the number of leases of a scope whenever it has changed. */
+  onLeases?: (scope: Scope, leases: number) => void
 }
 
 /** One build in the queue. Several connections may wait for the same one. */
@@ -55,6 +57,12 @@ export function createScheduler(
   const drained = new Set<() => void>()
   const holds = createHolds({ onChange: serve })
 
+  function tellLeases(scope: Scope): void {
+    const key = scopeId(scope)
+    const own = [...leases.values()].filter((lease) => scopeId(lease.scope) === key)
+    options.onLeases?.(scope, own.length)
+  }
+
   function grant(build: { buildId: string; scope: Scope }): ManagedLease {
     const { buildId, scope } = build
     const { project } = scope
@@ -65,6 +73,7 @@ export function createScheduler(
         clock,
         onEnd() {
           leases.delete(buildId)
+          tellLeases(scope)
           const left = (slotsInUse.get(project) ?? 0) - 1
           if (left > 0) slotsInUse.set(project, left)
           else slotsInUse.delete(project)
@@ -84,6 +93,7 @@ export function createScheduler(
       },
     )
     leases.set(buildId, lease)
+    tellLeases(scope)
     log.debug({ build: buildId, scope: scopeId(scope), slotsUsed: leases.size }, 'lease granted')
     return lease
   }

@@ -170,6 +170,7 @@ function twinOfDaemons(scopes: Scope[]): DaemonPool & { resetScopes: Scope[] } {
       return { bytesFreed: 1_000 }
     },
     scopes: () => [...known],
+    setLeases() {},
     async deny() {},
     async reach() {},
     async [Symbol.asyncDispose]() {},

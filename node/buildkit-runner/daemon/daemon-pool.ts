@@ -4,9 +4,11 @@ import type { Server } from 'node:net'
 import { HearthError } from '../../../core/errors.ts'
 import { mib } from '../../../core/limits.ts'
 import type { Logger } from '../../../core/log.ts'
+import { readResolver } from '../../../core/name-servers.ts'
 import { type Scope, type ScopeId, scopeId } from '../../../core/scope.ts'
 import { type HangLimits, hangLimits } from './hang-watch.ts'
 import type { DaemonPool } from './index.ts'
+import { createLeaseLimits, type LeaseShare, shareOfThisMachine } from './lease-limits.ts'
 import { claimMachine } from './machine-claims.ts'
 import { createNetworkPolicies } from './network-policies.ts'
 import { type DaemonPrograms, findDaemonPrograms } from './programs.ts'
@@ -36,6 +38,8 @@ export interface DaemonPoolOptions {
     /** By host of another registry, as images name it: the path on this one where pulls ask first. Default none. */
     mirrors?: ReadonlyMap<string, string>
   }
+  /** What the steps of a scope may use for each of its leases. Default: a whole machine of one slot. */
+  perLease?: LeaseShare
   /** See DaemonPool.deny. Default none. */
   deny?: readonly string[]
   /** See DaemonPool.reach. Default none. */
@@ -78,9 +82,10 @@ export async function createDaemonPool(
   // Two names of one folder must not make two pools of it.
   const folder = await realpath(options.folder)
   const policies = await createNetworkPolicies(
-    { log },
+    { log, resolver: readResolver },
     { deny: options.deny ?? [], reach: options.reach ?? [] },
   )
+  const limits = createLeaseLimits({ log }, options.perLease ?? shareOfThisMachine(1))
   const known = new Map<ScopeId, Scope>()
   for (const scope of await listScopes(folder)) known.set(scopeId(scope), scope)
   const claims = await claimMachine(
@@ -130,10 +135,15 @@ export async function createDaemonPool(
         place,
         log,
         start: async ({ signal }) => {
-          const daemon = await startDaemon({ claims, programs, policies, log }, scope, place, {
-            ...startOptions,
-            signal,
-          })
+          const daemon = await startDaemon(
+            { claims, programs, policies, limits, log },
+            scope,
+            place,
+            {
+              ...startOptions,
+              signal,
+            },
+          )
           known.set(key, scope)
           return daemon
         },
@@ -147,7 +157,10 @@ export async function createDaemonPool(
 
   return {
     async acquire(scope, { signal }) {
-      return daemonOf(scope).acquire({ signal })
+      const handle = await daemonOf(scope).acquire({ signal })
+      // A machine may have moved to another network since its last build.
+      await policies.refresh()
+      return handle
     },
 
     contentFile(scope, digest) {
@@ -173,6 +186,7 @@ export async function createDaemonPool(
       return result
     },
 
+    setLeases: (scope, leases) => limits.setLeases(scope, leases),
     deny: (destinations) => policies.deny(destinations),
     reach: (ports) => policies.reach(ports),
 

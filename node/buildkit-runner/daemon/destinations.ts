@@ -12,12 +12,12 @@ import { parseRange } from './subnets.ts'
 export function parseDestination(text: string): Destination | undefined {
   const bracketed = /^\[([^\]]*)\](?::\d+)?$/.exec(text)?.[1]
   if (isIPv6(bracketed ?? text.split('/')[0] ?? '')) return undefined
-  const [address = '', port] = text.split(':')
+  const [address = '', port, ...rest] = text.split(':')
   if (port === undefined) {
     parseRange(text)
     return { type: 'range', range: text }
   }
-  if (!isIPv4(address) || !/^\d{1,5}$/.test(port) || Number(port) > 65_535) {
+  if (rest.length > 0 || !isIPv4(address) || !/^\d{1,5}$/.test(port) || Number(port) > 65_535) {
     throw new HearthError('invalid-input', `"${text.slice(0, 60)}" is no destination`, {
       hint: 'write it like 10.1.2.0/24, 10.1.2.3 or 10.1.2.3:4327',
     })

@@ -1,7 +1,7 @@
 /**
  * BuildKit daemons: one stock buildkitd per scope, started on demand, watched, restarted, stopped when idle.
- * Each has its own root, socket, mount namespace, bridge and subnet; one daemon's own cache knows no
- * scopes, so scopes never share one.
+ * Each has its own root, socket, control group, and namespaces of mounts, processes and network; one daemon's
+ * own cache knows no scopes, so scopes never share one.
  */
 import type { Digest } from '../../../core/digest.ts'
 import type { Scope } from '../../../core/scope.ts'
@@ -41,14 +41,21 @@ export interface DaemonPool extends AsyncDisposable {
   /** Stops the daemon of a scope and deletes BuildKit's state. Refused (`unavailable`) while a handle is open. */
   reset(scope: Scope): Promise<{ bytesFreed: number }>
 
+  /** How many builds of this scope have a slot now: its steps may together use so many shares. */
+  setLeases(scope: Scope, leases: number): void
+
   /**
-   * Further destinations that builds may not reach, from now on, in running daemons too: addresses or blocks
-   * such as "192.0.2.7" or "2001:db8::/32", which replace those of the call before.
+   * Refuses destinations to builds (steps and the daemons' own fetches) from now on, in running daemons too,
+   * in place of those of the call before; what is denied to every build (firewall.ts) stays so.
+   * @param destinations "192.0.2.0/24", "192.0.2.7" or "192.0.2.7:4327"; of IPv6 builds have none anyway.
    * @throws HearthError `invalid-input`
    */
   deny(destinations: readonly string[]): Promise<void>
 
-  /** Ports of this machine's 127.0.0.1 that builds pull from and push to, from now on, instead of those before. */
+  /**
+   * Lets daemons, not steps, reach these TCP ports of this machine's 127.0.0.1 on their own, from now on, in
+   * place of those of the call before: a registry or a proxy that somebody runs there.
+   */
   reach(ports: readonly number[]): Promise<void>
 
   scopes(): Scope[]
@@ -74,6 +81,7 @@ export interface DaemonHandle extends Disposable {
 export type DaemonEnd = 'died' | 'hung' | 'stopped'
 
 export { createDaemonPool, type DaemonPoolOptions } from './daemon-pool.ts'
+export { type LeaseShare, shareOfThisMachine } from './lease-limits.ts'
 export { proxyPortsOnLoopback } from './loopback-proxies.ts'
 export type { PruneOutcome, PruneRequest } from './prune.ts'
 export type { ContentFile, StateUsage } from './state-usage.ts'

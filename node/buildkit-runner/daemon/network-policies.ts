@@ -2,9 +2,9 @@
 import { writeFile } from 'node:fs/promises'
 import { describeError } from '../../../core/errors.ts'
 import type { Logger } from '../../../core/log.ts'
+import type { Resolver } from '../../../core/name-servers.ts'
 import { parseDestination } from './destinations.ts'
 import { metadataRanges, type NetworkPolicy } from './firewall.ts'
-import { type Resolver, readResolver } from './name-servers.ts'
 import type { NamespaceLink } from './network-namespace.ts'
 
 export interface NetworkPolicies {
@@ -15,19 +15,22 @@ export interface NetworkPolicies {
   /** See DaemonPool. */
   deny(destinations: readonly string[]): Promise<void>
   reach(ports: readonly number[]): Promise<void>
-  /** Tells running daemons when the machine has other name servers than before. */
+  /** Tells running daemons when the machine has other name servers than before. Never rejects. */
   refresh(): Promise<void>
 }
 
-/** @throws HearthError `invalid-input` */
+/**
+ * @param deps.resolver how the machine looks names up now.
+ * @throws HearthError `invalid-input`
+ */
 export async function createNetworkPolicies(
-  deps: { log: Logger },
+  deps: { log: Logger; resolver: () => Promise<Resolver> },
   options: { deny: readonly string[]; reach: readonly number[] },
 ): Promise<NetworkPolicies> {
   const followers = new Set<{ link: NamespaceLink; resolverFile: string }>()
   let denied = parseAll(options.deny)
   let reach = options.reach
-  let resolver = await readResolver()
+  let resolver = await deps.resolver()
   warnWithoutNames()
 
   function warnWithoutNames(): void {
@@ -54,8 +57,8 @@ export async function createNetworkPolicies(
     return result
   }
 
-  async function refresh(): Promise<void> {
-    const found = await readResolver()
+  async function followMachine(): Promise<void> {
+    const found = await deps.resolver()
     if (found.content === resolver.content) return
     resolver = found
     warnWithoutNames()
@@ -66,11 +69,14 @@ export async function createNetworkPolicies(
     await applyToAll()
   }
 
+  const refresh = (): Promise<void> =>
+    followMachine().catch((error: unknown) => {
+      deps.log.warn({ error: describeError(error) }, 'could not tell daemons of new name servers')
+    })
+
   return {
     async current() {
-      await refresh().catch((error: unknown) => {
-        deps.log.warn({ error: describeError(error) }, 'could not tell daemons of new name servers')
-      })
+      await refresh()
       return { policy: policy(), resolver }
     },
     follow(link, resolverFile) {

@@ -12,6 +12,7 @@ import { type DaemonProcess, spawnDaemon } from './daemon-process.ts'
 import type { HangLimits } from './hang-watch.ts'
 import { listenInside } from './inside-listener.ts'
 import { daemonLaunch, hostsWith, type Launch, registryAddress } from './launch.ts'
+import type { LeaseLimits } from './lease-limits.ts'
 import { logBytes, readLogFrom, rotateLog, saysCorrupt } from './log-file.ts'
 import type { MachineClaims } from './machine-claims.ts'
 import type { DaemonNetwork } from './machine-network.ts'
@@ -27,6 +28,7 @@ export interface StartDeps {
   readonly claims: MachineClaims
   readonly programs: DaemonPrograms
   readonly policies: NetworkPolicies
+  readonly limits: LeaseLimits
   readonly log: Logger
 }
 
@@ -84,6 +86,7 @@ async function tryStart(
   let process: DaemonProcess | undefined
   try {
     const launch = await writeLaunch(deps, place, { socket, network, ...options })
+    connections.use(await deps.limits.follow(scope, controlGroupOf(network.bridge)))
     process = await spawnDaemon(launch, place.log)
     await claims.recordProcess(scope, process.identity)
     const [facts] = await Promise.all([
@@ -188,7 +191,7 @@ async function writeLaunch(
       runc,
       controlGroup,
       registryHost: `${registry.host}:${registry.port}`,
-      mirrors: registry.mirrors ?? new Map(),
+      mirrors: registry.mirrors,
       platforms: request.platforms,
     }),
   )

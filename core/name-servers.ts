@@ -1,10 +1,10 @@
-/** The name servers that a daemon and its steps can ask: those of the machine that lie behind its link. */
+/** The name servers that builds can ask: those of the machine that are neither on its loopback nor IPv6. */
 import { readFile } from 'node:fs/promises'
 import { isIPv4 } from 'node:net'
-import { hasErrno } from '../../../core/errors.ts'
+import { hasErrno } from './errors.ts'
 
 export interface Resolver {
-  /** A resolv.conf(5) for daemons. Undefined: the machine has none. */
+  /** A resolv.conf(5) for builds. Undefined: the machine has none. */
   readonly content: string | undefined
   /** IPv4 addresses; none means that builds cannot look names up. */
   readonly nameServers: readonly string[]
@@ -20,7 +20,7 @@ export async function readResolver(): Promise<Resolver> {
 }
 
 /**
- * A name server on the machine's loopback is not on the daemon's, and IPv6 there is none.
+ * Builds have a loopback interface of their own, and no IPv6.
  * @param own what the machine's programs use. @param behind systemd-resolved's own servers.
  */
 export function chooseResolver(own: string | undefined, behind: string | undefined): Resolver {
