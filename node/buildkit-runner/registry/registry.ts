@@ -27,6 +27,11 @@ export interface RegistryOptions {
   port?: number
   /** A connection on which nothing moves for so long, in the middle of a request, is cut. Default 5 minutes. */
   idleMs?: number
+  /**
+   * A connection that brought a body is kept so long for the next. BuildKit drops idle ones after 30 s, and the
+   * side that sends should be the first. Default 2 minutes.
+   */
+  keepAliveMs?: number
   /** An upload that nobody goes on with for so long is thrown away. Default 10 minutes. */
   uploadIdleMs?: number
   /** Uploads that one grant may have open at once. Default 64. */
@@ -51,7 +56,12 @@ export async function createRegistry(
   deps: RegistryDeps,
   options: RegistryOptions = {},
 ): Promise<Registry> {
-  const { idleMs = 300_000, uploadIdleMs = 600_000, uploadsMax = 64 } = options
+  const {
+    idleMs = 300_000,
+    keepAliveMs = 120_000,
+    uploadIdleMs = 600_000,
+    uploadsMax = 64,
+  } = options
   const closing = new AbortController()
   const grants = createGrantTable(deps)
   const uploads = createUploads(deps, { uploadsMax, idleMs: uploadIdleMs })
@@ -116,7 +126,8 @@ export async function createRegistry(
     response.setHeader('docker-distribution-api-version', 'registry/2.0')
     // BuildKit makes a pool of connections for every solve and keeps each for 30 s after its last use: dozens of
     // files open for nothing. Told so in the answer, it never meets a connection that we have just closed.
-    response.setHeader('connection', 'close')
+    // Not where a body is on its way: closed before it has come, it would take the answer along.
+    if (!hasBody(request)) response.setHeader('connection', 'close')
     const work = serve(request, response)
       .catch((error: unknown) => answerFailure(error, request, response))
       .finally(() => {
@@ -144,7 +155,7 @@ export async function createRegistry(
   function makeServer(): Server {
     const server = createServer(
       // A whole upload may take as long as it moves: `timeout` below watches that it does.
-      { headersTimeout: headersMs, requestTimeout: 0 },
+      { keepAliveTimeout: keepAliveMs, headersTimeout: headersMs, requestTimeout: 0 },
       take,
     )
     server.timeout = idleMs
@@ -210,6 +221,10 @@ function handleManifest(deps: RegistryDeps, exchange: Exchange, reference: strin
     default:
       return serveManifest(deps, exchange, reference)
   }
+}
+
+function hasBody({ headers }: IncomingMessage): boolean {
+  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
 }
 
 function ping(method: string, response: ServerResponse): void {
