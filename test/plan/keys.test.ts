@@ -102,6 +102,23 @@ test("a node's report names operations as the plan does", async (t) => {
   )
 })
 
+test('a builder that plans for its own platform only makes the plan of another partial', async (t) => {
+  t.timeout(120_000)
+  await using planner = await startPlanner()
+  await using context = await createContext('RUN echo 1')
+  const answer = await planner.operations({
+    context: context.path,
+    flags: [{ name: 'platform', value: 'linux/s390x' }],
+  })
+  if (answer.type !== 'graph') throw new Error(answer.message)
+  const { plan } = await makePlan({ reader: planner.reader }, answer.graph, {
+    folders: { context: context.path },
+    platform: 'linux/s390x',
+    signal: AbortSignal.timeout(30_000),
+  })
+  t.like(plan.partial[0], { type: 'other platform', wanted: 'linux/s390x' })
+})
+
 test('what only the builder can know makes the plan partial, and never fails it', async (t) => {
   t.timeout(120_000)
   await using planner = await startPlanner()
