@@ -2,6 +2,7 @@
 import { findSetting, findText, formatOrigin, type Layers, type Setting } from '../core/config.ts'
 import { HearthError } from '../core/errors.ts'
 import { gib, kib, mib } from '../core/limits.ts'
+import type { DiskSettings } from './disk-settings.ts'
 import { settings } from './settings.ts'
 
 export interface NodeSettings {
@@ -12,6 +13,7 @@ export interface NodeSettings {
   readonly buildCpus: number | undefined
   /** Ports of this machine's 127.0.0.1 that builds pull from and push to. */
   readonly reachLoopback: readonly number[]
+  readonly disk?: DiskSettings
 }
 
 /** @throws HearthError `invalid-input` naming the flag, the variable, or the file and line. */

@@ -88,6 +88,21 @@ export const settings = {
     rule: { type: 'text' },
     description: "ports of a node's own 127.0.0.1 that its builds pull from and push to",
   },
+  diskGb: {
+    name: 'diskGb',
+    flag: '--disk-gb',
+    environment: 'HEARTH_DISK_GB',
+    rule: { type: 'integer', min: 1, max: 1_000_000 },
+    description: 'what all caches of a node may take of its disk, in GB; unset: as the disk allows',
+  },
+  diskFreeGb: {
+    name: 'diskFreeGb',
+    flag: '--disk-free-gb',
+    environment: 'HEARTH_DISK_FREE_GB',
+    rule: { type: 'integer', min: 1, max: 1_000_000 },
+    description:
+      'free disk below which a node begins no build, in GB; unset: 2.1, less on small disks',
+  },
   logLevel: {
     name: 'logLevel',
     flag: '--log-level',
@@ -108,6 +123,8 @@ const settingsFileKeys = [
   'buildMemory',
   'buildCpus',
   'reachLoopback',
+  'diskGb',
+  'diskFreeGb',
   'logLevel',
 ] as const
 

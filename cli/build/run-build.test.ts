@@ -123,6 +123,31 @@ test.serial('a build that has to wait is told its place', async (t) => {
   t.regex(stderr, /2nd in line\nhearth: waiting for a slot: 1st in line\n/)
 })
 
+test.serial(
+  'a build that waits for more than a slot is told for what, once, and then its place',
+  async (t) => {
+    const { promise: told, resolve: goOn } = Promise.withResolvers<void>()
+    const { home, buildx } = await arrange(t, {
+      script: {
+        async *placeBuild() {
+          yield queued(2, 'the node makes room on its disk')
+          await told
+          yield queued(1, 'the node makes room on its disk')
+          yield queued(1)
+          yield placement('n1')
+        },
+      },
+    })
+    const running = startHearthCommand(t, home, ['build', 'src'], { env: buildx.env })
+    await running.says(/hearth: waiting: the node makes room on its disk\n/)
+    goOn()
+    const { code, stderr } = await running.ended
+    t.is(code, 0)
+    t.is(stderr.match(/makes room/g)?.length, 1)
+    t.regex(stderr, /disk\nhearth: waiting for a slot: 1st in line\n/)
+  },
+)
+
 test.serial('a build that gets its slot at once hears nothing of a queue', async (t) => {
   const { run } = await arrange(t, {
     script: {

@@ -50,6 +50,8 @@ async function showConfig(terminal: Terminal, flags: Flags): Promise<undefined> 
     await describeSetting(settings.buildMemory, layers, 'the machine’s, by slots'),
     await describeSetting(settings.buildCpus, layers, 'all that are idle'),
     await describeSetting(settings.reachLoopback, layers, 'none'),
+    await describeSetting(settings.diskGb, layers, 'as the disk allows'),
+    await describeSetting(settings.diskFreeGb, layers, 'as the disk allows'),
     await describeSetting(settings.logLevel, layers, 'info'),
   ]
   const table = formatTable<Line>(

@@ -7,6 +7,7 @@ import { readPem } from '../connection.ts'
 import { prepareDataFolder } from '../daemon/data-folder.ts'
 import { type JoinedCoordinator, readJoined, writeJoined } from '../daemon/joined.ts'
 import { catchStop } from '../daemon/stop-signal.ts'
+import { readDiskSettings } from '../disk-settings.ts'
 import { runFlags } from '../flags.ts'
 import { parseListenAddress } from '../listen-address.ts'
 import { readNodeSettings } from '../node-settings.ts'
@@ -23,6 +24,8 @@ interface Flags {
   buildMemory?: string
   buildCpus?: string
   reachLoopback?: string
+  diskGb?: string
+  diskFreeGb?: string
   logLevel?: string
   json?: boolean
 }
@@ -50,6 +53,11 @@ export const verb: Verb = {
           '--reach-loopback <ports>',
           "ports of this machine's 127.0.0.1 that builds may use (HEARTH_REACH_LOOPBACK)",
         )
+        .option('--disk-gb <size>', 'what its caches may take, in GB (HEARTH_DISK_GB)')
+        .option(
+          '--disk-free-gb <size>',
+          'free disk below which no build begins, in GB (HEARTH_DISK_FREE_GB)',
+        )
         .option('--log-level <level>', 'trace, debug, info, warn or error (HEARTH_LOG_LEVEL, info)')
         .option('--json', 'print one JSON document once it is ready')
         .action((flags: Flags) => run(runNode(terminal, flags)))
@@ -64,10 +72,13 @@ async function runNode(terminal: Terminal, flags: Flags): Promise<undefined> {
     buildMemory: flags.buildMemory,
     buildCpus: flags.buildCpus,
     reachLoopback: flags.reachLoopback,
+    diskGb: flags.diskGb,
+    diskFreeGb: flags.diskFreeGb,
     logLevel: flags.logLevel,
   })
   const { folder } = await findDataFolder(terminal, layers)
   const nodeSettings = await readNodeSettings(layers)
+  const disk = await readDiskSettings(layers)
   const level = (await findSetting(settings.logLevel, layers))?.value ?? 'info'
   const listen = parseListenAddress('--listen', flags.listen)
   const layout = await prepareDataFolder(folder)
@@ -80,6 +91,7 @@ async function runNode(terminal: Terminal, flags: Flags): Promise<undefined> {
     joinToken: flags.token ?? terminal.env.HEARTH_JOIN_TOKEN,
     listen,
     ...nodeSettings,
+    disk,
     log: createLogger(level as LogLevel),
     signal: stop.signal,
   })

@@ -6,6 +6,7 @@ import type { LogLevel } from '../../core/log.ts'
 import { loginClientFile, readClientFile } from '../client-file.ts'
 import { prepareDataFolder } from '../daemon/data-folder.ts'
 import { findUpProcess } from '../daemon/up-file.ts'
+import { readDiskSettings } from '../disk-settings.ts'
 import { runFlags } from '../flags.ts'
 import { isRoot } from '../folders.ts'
 import { catchInterrupts } from '../interrupt.ts'
@@ -21,6 +22,8 @@ interface Flags {
   buildMemory?: string
   buildCpus?: string
   reachLoopback?: string
+  diskGb?: string
+  diskFreeGb?: string
   logLevel?: string
   host?: string
   foreground?: boolean
@@ -62,6 +65,11 @@ export const verb: Verb = {
         .option(
           '--reach-loopback <ports>',
           "ports of this machine's 127.0.0.1 that builds may use (HEARTH_REACH_LOOPBACK)",
+        )
+        .option('--disk-gb <size>', 'what its caches may take, in GB (HEARTH_DISK_GB)')
+        .option(
+          '--disk-free-gb <size>',
+          'free disk below which no build begins, in GB (HEARTH_DISK_FREE_GB)',
         )
         .option('--log-level <level>', 'trace, debug, info, warn or error (HEARTH_LOG_LEVEL, info)')
         .option('--foreground', 'stay until SIGTERM or Ctrl-C, and log to standard error')
@@ -137,7 +145,8 @@ async function serveInForeground(
 ): Promise<void> {
   try {
     const port = Number((await findSetting(settings.port, layers))?.value ?? defaultPort)
-    const nodeSettings = await readNodeSettings(layers)
+    const disk = await readDiskSettings(layers)
+    const nodeSettings = { ...(await readNodeSettings(layers)), disk }
     const logLevel = ((await findSetting(settings.logLevel, layers))?.value ?? 'info') as LogLevel
     const { serve } = await import('./up/serve.ts')
     await serve(
@@ -171,6 +180,8 @@ function repeated(typed: Flags): string[] {
     ['--build-memory', typed.buildMemory],
     ['--build-cpus', typed.buildCpus],
     ['--reach-loopback', typed.reachLoopback],
+    ['--disk-gb', typed.diskGb],
+    ['--disk-free-gb', typed.diskFreeGb],
     ['--log-level', typed.logLevel],
   ] as const
   return flags.flatMap(([flag, value]) => (value === undefined ? [] : [flag, value]))
