@@ -3,10 +3,11 @@
  * and their addresses come from memberships. The numbers are from measurements of libp2p 3.3.11.
  */
 import { noise } from '@chainsafe/libp2p-noise'
-import type { ConnectionGater, Libp2p } from '@libp2p/interface'
+import type { ConnectionGater, Libp2p, StreamMuxerFactory } from '@libp2p/interface'
 import { tcp } from '@libp2p/tcp'
 import { yamux } from '@libp2p/yamux'
 import { createLibp2p } from 'libp2p'
+import { toHearthError } from '../../core/errors.ts'
 import {
   connectionsMax,
   dialMs,
@@ -41,14 +42,16 @@ export async function createPeer(options: Libp2pOptions): Promise<Libp2p> {
     transports: [tcp()],
     connectionEncrypters: [noise()],
     streamMuxers: [
-      yamux({
-        streamOptions: {
-          // A larger window starves the monitor's ping, and its growth to 16 MiB overruns a paused stream.
-          maxStreamWindowSize: streamWindowBytesMax,
-          maxReadBufferLength: 4 * streamWindowBytesMax,
-          maxWriteBufferLength: 4 * (streamWindowBytesMax + frameBytesMax),
-        },
-      }),
+      withoutThrowing(
+        yamux({
+          streamOptions: {
+            // A larger window starves the monitor's ping, and its growth to 16 MiB overruns a paused stream.
+            maxStreamWindowSize: streamWindowBytesMax,
+            maxReadBufferLength: 4 * streamWindowBytesMax,
+            maxWriteBufferLength: 4 * (streamWindowBytesMax + frameBytesMax),
+          },
+        }),
+      ),
     ],
     connectionGater: options.gater,
     connectionManager: {
@@ -64,4 +67,29 @@ export async function createPeer(options: Libp2pOptions): Promise<Libp2p> {
       pingTimeout: { minTimeout: pingTimeoutMs, maxTimeout: 3 * pingTimeoutMs },
     },
   })
+}
+
+/**
+ * yamux sends some frames, the first of a stream among them, where nobody can catch: on a connection that is
+ * just closing what `send` throws would end the process. So it ends the connection instead.
+ */
+function withoutThrowing(factoryOf: ReturnType<typeof yamux>): () => StreamMuxerFactory {
+  return () => {
+    const factory = factoryOf()
+    return {
+      protocol: factory.protocol,
+      createStreamMuxer(connection) {
+        const send = connection.send.bind(connection)
+        connection.send = (data) => {
+          try {
+            return send(data)
+          } catch (error) {
+            connection.abort(toHearthError(error))
+            return true
+          }
+        }
+        return factory.createStreamMuxer(connection)
+      },
+    }
+  }
 }

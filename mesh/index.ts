@@ -1,0 +1,41 @@
+/**
+ * The mesh: nodes that find each other, tell each other what they hold, and bring it to each other.
+ *
+ *   membership/    what the coordinator signs so that peers know each other while it is away
+ *   host/          the libp2p host among members only
+ *   adverts/       each node's signed log of what it holds, told to all
+ *   digest-index/  who holds what, as far as the adverts say
+ *   exchange/      blobs in bulk, by the direct road
+ *
+ * A node opens it with `openMesh`, says what its store gained and lost through `adverts`, and asks `index` who
+ * holds what; `holdersOf` names the peers with the address of their direct road. The coordinator opens it the
+ * same way without saying anything of itself.
+ */
+import type { Digest } from '../core/digest.ts'
+import type { AdvertFeeds, AdvertIntake, Adverts } from './adverts/index.ts'
+import type { DigestIndex, Heat } from './digest-index/index.ts'
+import type { Member, MeshHost } from './host/index.ts'
+
+export interface Mesh extends AsyncDisposable {
+  readonly host: MeshHost
+  readonly index: DigestIndex
+  readonly intake: AdvertIntake
+  /** Undefined for a peer that only listens, as the coordinator does. */
+  readonly adverts: Adverts | undefined
+  readonly feeds: AdvertFeeds | undefined
+  /** Living members other than this peer that are said to hold the blob, the hot ones first. */
+  holdersOf(digest: Digest): Holder[]
+}
+
+export interface Holder {
+  readonly member: Member
+  readonly heat: Heat
+  /** In bytes; 0 when nobody said. */
+  readonly size: number
+}
+
+export * from './adverts/index.ts'
+export * from './digest-index/index.ts'
+export * from './host/index.ts'
+export * from './membership/index.ts'
+export { type MeshOptions, openMesh } from './open-mesh.ts'

@@ -1,0 +1,84 @@
+/** Puts the rooms of the mesh together over one folder: `peer.pem`, `roster/`, `advert-log/`, `digest-index/`. */
+import path from 'node:path'
+import type { Logger } from '../core/log.ts'
+import {
+  createAdvertFeeds,
+  createAdvertIntake,
+  createAdverts,
+  openAdvertLog,
+} from './adverts/index.ts'
+import { hotBit, keyOfDigest, openDigestIndex } from './digest-index/index.ts'
+import {
+  createMeshHost,
+  type MeshHostOptions,
+  openRoster,
+  type PeerIdentity,
+} from './host/index.ts'
+import type { Holder, Mesh } from './index.ts'
+import type { MembershipVerifier } from './membership/index.ts'
+
+export interface MeshOptions extends MeshHostOptions {
+  /** Of its own, in the data folder. */
+  folder: string
+  /** False: it listens to adverts and says none. */
+  advertises: boolean
+}
+
+/**
+ * @param deps.identity from `openPeerIdentity`, which the coordinator must have heard of before it signs.
+ * @throws HearthError as the rooms' own factories do.
+ */
+export async function openMesh(
+  deps: { identity: PeerIdentity; verifier: MembershipVerifier; log: Logger },
+  options: MeshOptions,
+): Promise<Mesh> {
+  const { identity, log } = deps
+  const { signingKey, peerId } = identity
+  const open = new AsyncDisposableStack()
+  const inFolder = (name: string) => path.join(options.folder, name)
+  try {
+    const roster = open.use(openRoster(inFolder('roster')))
+    const index = open.use(await openDigestIndex({ folder: inFolder('digest-index'), log }))
+    const advertLog = options.advertises
+      ? open.use(
+          await openAdvertLog({
+            folder: inFolder('advert-log'),
+            publisher: peerId,
+            signingKey,
+            ...(options.now === undefined ? {} : { now: options.now }),
+          }),
+        )
+      : undefined
+    const adverts =
+      advertLog === undefined ? undefined : open.use(await createAdverts({ log: advertLog, index }))
+    const host = open.use(await createMeshHost({ ...deps, roster }, options))
+    const intake = open.use(await createAdvertIntake({ host, index, log }))
+    const feeds =
+      advertLog === undefined
+        ? undefined
+        : open.use(createAdvertFeeds({ host, advertLog, signingKey, log }))
+
+    return {
+      host,
+      index,
+      intake,
+      adverts,
+      feeds,
+      holdersOf(digest) {
+        const [found] = index.holders([keyOfDigest(digest)])
+        if (found === undefined) return []
+        const holders = Array.from(found.holders, (tag): Holder | undefined => {
+          const node = index.nodeOf(tag)
+          const member = node === undefined ? undefined : host.member(node)
+          if (member === undefined) return undefined
+          return { member, size: found.size, heat: (tag & hotBit) === 0 ? 'held' : 'hot' }
+        }).filter((holder) => holder !== undefined)
+        return holders.sort((a, b) => Number(b.heat === 'hot') - Number(a.heat === 'hot'))
+      },
+      [Symbol.asyncDispose]: () => open.disposeAsync(),
+    }
+  } catch (error) {
+    await open.disposeAsync()
+    throw error
+  }
+}
