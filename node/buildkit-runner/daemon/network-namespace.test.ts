@@ -152,26 +152,20 @@ test('a port of loopback is reached where that is wished, and no other', async (
 
 test('a sender’s address that is not the daemon’s gets nowhere', async (t) => {
   const { network } = t.context
-  let requests = 0
-  serve(t, await network.listen(network.address, 8004), (_request, response) => {
-    requests += 1
-    response.end('reached')
-  })
-  const { pid } = await connect(t)
+  const forged = '198.51.100.7'
+  serve(t, await network.listen(network.address, 8004))
+  const { pid, network: own } = await connect(t)
   t.deepEqual(await ask(pid, network.address, 8004), answered)
-  await insideOf(pid, ['ip', 'address', 'add', '198.51.100.7/32', 'dev', 'lo'])
-  await insideOf(pid, [
-    'ip',
-    'route',
-    'replace',
-    `${network.address}/32`,
-    'dev',
-    'eth0',
-    'src',
-    '198.51.100.7',
-  ])
+  const inNetwork = (command: string) => insideOf(network.pid, ['sh', '-c', command])
+  await inNetwork(`nft 'table ip seen { chain input { type filter hook input priority 0;
+    ip saddr ${forged} counter drop; }; }'`)
+  const steps = [
+    ['address', 'add', `${forged}/32`, 'dev', 'lo'],
+    ['route', 'replace', `${network.address}/32`, 'via', own.machineAddress, 'src', forged],
+  ]
+  for (const step of steps) await insideOf(pid, ['ip', ...step])
   t.deepEqual(await ask(pid, network.address, 8004, 3), { type: 'silence' })
-  t.is(requests, 1)
+  t.regex(await inNetwork('nft list table ip seen'), /counter packets 0 /)
 })
 
 test('nothing is left when a network is removed, in whatever state', async (t) => {
