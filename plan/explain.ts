@@ -69,7 +69,7 @@ function compare(before: PlannedStep, now: PlannedStep): Difference[] {
     else if (other.value !== fact.value) differences.push(difference('changed', other, fact))
   }
   for (const fact of old.values()) differences.push(difference('removed', fact, undefined))
-  return withoutEchoes(differences).slice(0, differencesMax)
+  return causesFirst(differences).slice(0, differencesMax)
 }
 
 function factName({ kind, name }: Fact): string {
@@ -92,8 +92,8 @@ function difference(
   }
 }
 
-/** A changed argument often changes the command too, where the frontend has put it in: one of them is the cause. */
-function withoutEchoes(differences: readonly Difference[]): Difference[] {
+/** What is a cause before what may be its echo: a changed argument often changes the command too. */
+function causesFirst(differences: readonly Difference[]): Difference[] {
   const order: FactKind[] = [
     'image',
     'file',
