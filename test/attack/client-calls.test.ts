@@ -253,7 +253,8 @@ test.serial('nobody watches, joins or replaces a solve of another build', async 
   const watch = StatusRequest.encode({ ref }).finish()
   t.is((await other.stream(`${control}/Status`, watch)).code, status.NOT_FOUND)
   for (const method of ['Ping', 'Solve', 'Return', 'NewContainer', 'Inputs']) {
-    const reply = await other.unary(`${bridge}/${method}`, Buffer.alloc(0), header)
+    const message = method === 'NewContainer' ? encodeField(1, newId()) : Buffer.alloc(0)
+    const reply = await other.unary(`${bridge}/${method}`, message, header)
     t.is(reply.code, status.NOT_FOUND, method)
   }
   t.is((await other.open(`${bridge}/ExecProcess`, header).ended).code, status.NOT_FOUND)
