@@ -5,7 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { type Claims, claimsFolder, claimsOf } from './claims.ts'
 import { type CommandResult, type RunOptions, runTimed } from './commands.ts'
-import { type ManagedProcess, startProcess } from './processes.ts'
+import { type ManagedProcess, type ProcessStart, startProcess } from './processes.ts'
 import { createTemporaryFolder } from './temporary-folder.ts'
 
 const launcher = path.resolve(
@@ -29,6 +29,8 @@ export interface Hearth extends AsyncDisposable {
   /** Ends it as a power cut would: by SIGKILL, with no word to anybody. */
   kill(): Promise<void>
   start(): Promise<void>
+  /** Starts it and kills it this long after, however far it has come. */
+  startAndKill(afterMs: number): Promise<void>
   /** While stopped: deletes what BuildKit itself keeps, and nothing of the cache store. */
   deleteBuildkitState(): Promise<void>
   /** What the daemons have logged. */
@@ -100,11 +102,14 @@ export async function startHearth(
   }
 
   const slots = options.slots === undefined ? [] : ['--slots', `${options.slots}`]
+  const up: ProcessStart = {
+    command: process.execPath,
+    args: [launcher, 'up', '--foreground', '--json', '--port', '0', ...slots],
+    env,
+  }
   const startDaemons = (): Promise<ManagedProcess> =>
     startProcess({
-      command: process.execPath,
-      args: [launcher, 'up', '--foreground', '--json', '--port', '0', ...slots],
-      env,
+      ...up,
       ready: (started) => /"state": ?"up"/.test(started.output()),
       readyWithinMs: 60_000,
     })
@@ -159,6 +164,11 @@ export async function startHearth(
     },
     async start() {
       daemons = await startDaemons()
+    },
+    async startAndKill(afterMs) {
+      daemons = await startProcess(up)
+      await delay(afterMs)
+      await daemons.stop({ signal: 'SIGKILL' })
     },
     async deleteBuildkitState() {
       if (daemons.running()) throw new Error('Hearth is still up')

@@ -44,7 +44,8 @@ export function createKillLog(): KillLog {
 
 /** Who has lost daemon, node and coordinator at once can say no more than that nobody is there. */
 const namesLostNode = /unavailable|cannot reach|connection|SIGKILL/i
-const namesDeadDaemon = /BuildKit .*(has ended|did not start): killed by SIGKILL/
+// "exit code 1" is all that is seen of a kill of the first process in the namespaces (unshare.c).
+const namesDeadDaemon = /BuildKit .*(has ended|did not start): (killed by SIGKILL|exit code 1\b)/
 
 /** Whether the error of a build that was hit tells the person why. */
 export function explains(build: HearthBuild, killed: 'hearth' | 'daemon'): boolean {

@@ -21,6 +21,8 @@ export interface RoundDeps {
 const killWithinMs = 2_500
 /** A store has few blobs a build; the kill is to come at any of them. */
 const publicationsMax = 6
+/** From the process to the readiness, on a machine that is not busy. */
+const startMs = 1_500
 /** For a client whose node has gone to end by itself. */
 const clientEndMs = 60_000
 
@@ -34,6 +36,7 @@ export async function playRound(deps: RoundDeps, target: KillTarget): Promise<vo
   const hit = await strike(hearth, target, {
     pickDaemon: (daemons) => daemons[Math.floor(chosen * daemons.length)],
     publication: 1 + Math.floor(random.next() * publicationsMax),
+    startedForMs: random.next() * startMs,
   })
   result.kills += 1
   result.byTarget[target] += 1

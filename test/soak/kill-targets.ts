@@ -14,6 +14,7 @@ import { type ClaimedDaemon, claimsOf, type Hearth } from '../harness/index.ts'
  * first process   of the daemon's pid namespace: the kernel takes all others with it
  * starter         the process outside the namespaces that waits for the first one
  * both            the `hearth up` process and a daemon in the same moment
+ * starting        the `hearth up` process, and the next one while it starts and cleans up
  * deaf            the `hearth up` process while a daemon is stopped and hears nothing of it
  */
 export const killTargets = [
@@ -23,12 +24,13 @@ export const killTargets = [
   'first process',
   'starter',
   'both',
+  'starting',
   'deaf',
 ] as const
 export type KillTarget = (typeof killTargets)[number]
 
 export function endsHearth(target: KillTarget): boolean {
-  return ['hearth', 'publication', 'both', 'deaf'].includes(target)
+  return ['hearth', 'publication', 'both', 'starting', 'deaf'].includes(target)
 }
 
 /** How long to wait for a daemon, or a blob, to appear before the kill goes elsewhere. */
@@ -39,6 +41,8 @@ export interface Aim {
   pickDaemon(daemons: readonly ClaimedDaemon[]): ClaimedDaemon | undefined
   /** Before which blob's row the kill comes: the first, the second, … */
   publication: number
+  /** How far the next start comes before it is killed, too. */
+  startedForMs: number
 }
 
 /** @returns the daemon that was hit, if one was. */
@@ -48,8 +52,9 @@ export async function strike(
   aim: Aim,
 ): Promise<ClaimedDaemon | undefined> {
   if (target === 'publication') await atPublication(hearth, aim.publication)
-  if (target === 'hearth' || target === 'publication') {
+  if (target === 'hearth' || target === 'publication' || target === 'starting') {
     await hearth.kill()
+    if (target === 'starting') await hearth.startAndKill(aim.startedForMs)
     return undefined
   }
   const daemon = await appeared(hearth, aim)

@@ -19,6 +19,7 @@ const weights: Record<KillTarget, number> = {
   'first process': 1,
   starter: 1,
   both: 1,
+  starting: 2,
   deaf: 1,
 }
 

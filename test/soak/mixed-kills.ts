@@ -28,6 +28,7 @@ export function killAtRandom(
   const lengthMs = time.endMs - time.startMs
   const meanGapMs = Math.min(gap.atMostMs, Math.max(gap.atLeastMs, lengthMs * gap.ofTheTime))
   const hearthKillsUntilMs = time.startMs + lengthMs * hearthKillsUntil
+  const aim = { publication: 1, startedForMs: 500 }
   let restarted = Promise.resolve()
 
   async function killDaemon(): Promise<void> {
@@ -44,7 +45,7 @@ export function killAtRandom(
         }
         return daemon
       },
-      publication: 1,
+      ...aim,
     })
     note.over()
   }
@@ -52,9 +53,9 @@ export function killAtRandom(
   async function killHearth(): Promise<void> {
     const over = kills.note({ project: 'all' })
     restarted = (async () => {
-      await strike(hearth, random.pick(['hearth', 'both', 'deaf']), {
+      await strike(hearth, random.pick(['hearth', 'both', 'starting', 'deaf']), {
         pickDaemon: (daemons) => daemons[0],
-        publication: 1,
+        ...aim,
       })
       await watch.look()
       await hearth.start()
