@@ -20,7 +20,6 @@ import {
 import { frameStream } from './framed-stream.ts'
 import { helloProtocol } from './hello.ts'
 import type { FramedStream } from './index.ts'
-import { createPeer } from './libp2p.ts'
 
 const never = new AbortController().signal
 const protocol = '/test/echo/1'
@@ -294,35 +293,6 @@ test.serial('a peer that takes nothing for too long costs a deadline, not memory
   t.is(error?.code, 'deadline')
   t.true(stream.ended.aborted)
 })
-
-test.serial(
-  'a stream that is opened while its connection ends costs an error, not the process',
-  async (t) => {
-    const realm = createRealm()
-    const gater = {}
-    const monitor = { pingIntervalMs: 60_000, pingTimeoutMs: 60_000 }
-    const make = async (listen: string[]) => {
-      const identity = (await startPeer(t, realm)).identity
-      const peer = await createPeer({ identity, listen, announce: [], gater, monitor })
-      await peer.start()
-      t.teardown(() => peer.stop())
-      return peer
-    }
-    const [a, b] = [await make([]), await make(['/ip4/127.0.0.1/tcp/0'])]
-    await b.handle(protocol, () => {})
-    for (let count = 0; count < 20; count += 1) {
-      const connection = await a.dial(b.getMultiaddrs())
-      const closing = connection.close().catch(() => {})
-      const opened: Promise<unknown>[] = []
-      for (let turn = 0; turn < 5; turn += 1) {
-        opened.push(connection.newStream(protocol, { signal: AbortSignal.timeout(1_000) }))
-        await Promise.resolve()
-      }
-      await Promise.allSettled([closing, ...opened])
-    }
-    t.pass()
-  },
-)
 
 test.serial('an address that is taken is told at the start', async (t) => {
   const realm = createRealm()

@@ -9,6 +9,7 @@ import { yamux } from '@libp2p/yamux'
 import { createLibp2p } from 'libp2p'
 import { toHearthError } from '../../core/errors.ts'
 import {
+  addressDialMs,
   connectionsMax,
   dialMs,
   dialsMax,
@@ -61,6 +62,7 @@ export async function createPeer(options: Libp2pOptions): Promise<Libp2p> {
       inboundUpgradeTimeout: upgradeMs,
       maxParallelDials: dialsMax,
       dialTimeout: dialMs,
+      addressDialTimeout: addressDialMs,
     },
     connectionMonitor: {
       pingInterval: pingIntervalMs,
