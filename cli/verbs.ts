@@ -33,6 +33,11 @@ export const verbs: Readonly<Record<string, VerbEntry>> = {
     summary: 'what a build would do, and what differs from the last plan',
     load: () => import('./commands/plan.ts'),
   },
+  exec: {
+    usage: 'exec [FLAGS] -- CMD…',
+    summary: 'run any BuildKit client, with BUILDKIT_HOST pointing at a node',
+    load: () => import('./commands/exec.ts'),
+  },
   builds: {
     usage: 'builds',
     summary: 'what ran: how long it took and how much was reused',

@@ -2,7 +2,6 @@
 import type { Build, Failure } from '../../proto/generated/hearth/v1/build.ts'
 import { failureDocument } from '../build-document.ts'
 import type { Terminal } from '../terminal.ts'
-import { type BuildCommandLine, isOn, valuesOf } from './command-line.ts'
 import { failureLine } from './find-failure.ts'
 import type { BuildSite } from './site.ts'
 import { type BuildEnding, formatSummary } from './summary.ts'
@@ -18,13 +17,17 @@ export interface EndedBuild {
   readonly failure: Failure | undefined
 }
 
-export function reportBuild(terminal: Terminal, line: BuildCommandLine, ended: EndedBuild): void {
+export function reportBuild(
+  terminal: Terminal,
+  how: { quiet: boolean; json: boolean },
+  ended: EndedBuild,
+): void {
   const { site, build, ending, durationMs } = ended
-  if (!isQuiet(line)) {
+  if (!how.quiet) {
     for (const text of formatSummary(ending, durationMs, build, failureLine(ended.failure)))
       terminal.note(text)
   }
-  if (!line.json) return
+  if (!how.json) return
   const document = {
     buildId: site.type === 'placed' ? site.buildId : null,
     project: ended.project,
@@ -39,10 +42,4 @@ export function reportBuild(terminal: Terminal, line: BuildCommandLine, ended: E
     failure: failureDocument(ended.failure),
   }
   terminal.print(`${JSON.stringify(document, undefined, 2)}\n`)
-}
-
-/** Whoever silenced buildx wants no summary either. */
-function isQuiet(line: BuildCommandLine): boolean {
-  const progress = valuesOf(line, 'progress').at(-1)
-  return isOn(line, 'quiet') || progress === 'quiet' || progress === 'none'
 }

@@ -17,12 +17,11 @@ import { type BuildCommandLine, isOn, readCommandLine, valuesOf } from './comman
 import { findFailure } from './find-failure.ts'
 import { historyCommand } from './history-command.ts'
 import { instanceName, writeInstance } from './instance.ts'
+import { keepStandby } from './keep-standby.ts'
 import { createPrivateFolder } from './private-folder.ts'
 import { findProject, readProjectFile } from './project.ts'
 import { reportBuild } from './report-build.ts'
 import { type BuildxEnd, buildxEnvironment, runBuildx } from './run-buildx.ts'
-import type { BuildSite } from './site.ts'
-import { saveStandby } from './standby.ts'
 import type { BuildEnding } from './summary.ts'
 
 /** @returns buildx's exit code once buildx has run. */
@@ -68,24 +67,29 @@ export async function runBuild(
       ? undefined
       : await writeInstance(folder.path, site.nodes, site.privateKeyPem, terminal.env)
   const running = startBuildx(line, terminal, buildx, buildxConfig)
-  const keeping = keepStandby(terminal, site, { coordinator: connection.address, project })
+  const keeping = keepStandby(terminal.env, site, { coordinator: connection.address, project })
   const end = await running
   const durationMs = Math.round(performance.now())
   const ending = endingOf(end)
   const [build] = await Promise.all([site.finish(ending, durationMs), keeping])
-  reportBuild(terminal, line, {
-    site,
-    project: site.type === 'placed' ? site.project : project,
-    ending,
-    exitCode: end.exitCode,
-    durationMs,
-    build,
-    failure: await findFailure(site, ending, build),
-  })
+  reportBuild(
+    terminal,
+    { quiet: isQuiet(line), json: line.json },
+    {
+      site,
+      project: site.type === 'placed' ? site.project : project,
+      ending,
+      exitCode: end.exitCode,
+      durationMs,
+      build,
+      failure: await findFailure(site, ending, build),
+    },
+  )
   return end.exitCode
 }
 
-async function findBuildx(terminal: Terminal): Promise<string> {
+/** @throws HearthError `environment` */
+export async function findBuildx(terminal: Terminal): Promise<string> {
   const buildx = await lookUpProgram('buildx', terminal.env)
   if (buildx !== undefined) return buildx
   throw new HearthError('environment', 'buildx is not on this machine', {
@@ -150,6 +154,12 @@ function platformsOf(line: BuildCommandLine, env: NodeJS.ProcessEnv): string[] {
   return [...new Set(split)].filter((platform) => platform !== '' && platform !== 'local')
 }
 
+/** Whoever silenced buildx wants no summary either. */
+function isQuiet(line: BuildCommandLine): boolean {
+  const progress = valuesOf(line, 'progress').at(-1)
+  return isOn(line, 'quiet') || progress === 'quiet' || progress === 'none'
+}
+
 function startBuildx(
   line: BuildCommandLine,
   terminal: Terminal,
@@ -166,23 +176,7 @@ function startBuildx(
   })
 }
 
-function endingOf(end: BuildxEnd): BuildEnding {
+export function endingOf(end: BuildxEnd): BuildEnding {
   if (end.exitCode === 0) return 'succeeded'
   return end.cancelled ? 'cancelled' : 'failed'
-}
-
-async function keepStandby(
-  terminal: Terminal,
-  site: BuildSite,
-  key: { coordinator: string; project: string },
-): Promise<void> {
-  if (site.type !== 'placed' || site.standby.length === 0) return
-  try {
-    await saveStandby(terminal.env, key, {
-      privateKeyPem: site.privateKeyPem,
-      endpoints: site.standby,
-    })
-  } catch {
-    // Nowhere to keep it: the next build without a coordinator has one way out less.
-  }
 }
