@@ -248,7 +248,8 @@ test('a project’s room is narrower than its policy for as long as it is told s
   const { store } = await temporaryStore(t, { defaultPolicy: unlimited })
   for (let made = 0; made < 4; made++) await put(store, scope, randomBlob(10_000).bytes)
   store.setRoom('app', 20_000)
-  t.deepEqual(await store.evict(), { blobs: 2, bytesFreed: 20_000 })
+  await store.evict()
+  t.is(store.projectBytes('app'), 20_000)
   store.setRoom('app', Number.POSITIVE_INFINITY)
   for (let made = 0; made < 4; made++) await put(store, scope, randomBlob(10_000).bytes)
   t.is((await store.evict()).blobs, 0)
@@ -298,4 +299,23 @@ test('what is only on offer is not used, but once a day', async (t) => {
   }
   await store.evict()
   t.truthy(store.stat(scope, taken))
+})
+
+test('what has just been written is there for whoever wrote it to pin, however full the project is', async (t) => {
+  const { store } = await temporaryStore(t, { defaultPolicy: { bytesMax: 1, daysMax: 30 } })
+  const { bytes, digest } = randomBlob(10_000)
+  let pin: Pin
+  {
+    await using writer = await store.createWriter(scope)
+    await writer.write(bytes)
+    await writer.commit(digest)
+    await store.evict()
+    pin = store.pin(scope, [digest])
+    t.is(pin.held.size, 1)
+  }
+  await store.evict()
+  t.truthy(store.stat(scope, digest))
+  pin[Symbol.dispose]()
+  await store.evict()
+  t.is(store.stat(scope, digest), undefined)
 })

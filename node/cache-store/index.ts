@@ -114,7 +114,8 @@ export interface BlobWriter extends AsyncDisposable {
   /** Resolves when the bytes are handed to the file system: the caller's back-pressure. */
   write(bytes: Uint8Array): Promise<void>
   /**
-   * Hashes, syncs and publishes.
+   * Hashes, syncs and publishes. The blob is not evicted until the writer is disposed, so that whoever wrote it can
+   * pin it before anything is evicted; what `adopt` takes over, until the next turn of the event loop.
    * @throws HearthError `corrupt` when the bytes do not hash to the digest; `exhausted` when the disk is full.
    */
   commit(digest: Digest): Promise<BlobInfo>

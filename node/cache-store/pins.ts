@@ -13,12 +13,15 @@ export interface PinCounts {
   isPinnedBy(holding: Holding): boolean
   add(holding: Holding): void
   release(holding: Holding): void
+  /** Keeps a blob from being evicted until disposal, and lets nobody see it who did not before. */
+  guard(digest: Digest): Disposable
 }
 
 export function createPinCounts(): PinCounts {
   const byDigest = new Map<Digest, Map<ScopeId, number>>()
+  const guarded = new Map<Digest, number>()
   return {
-    isPinned: (digest) => byDigest.has(digest),
+    isPinned: (digest) => byDigest.has(digest) || guarded.has(digest),
     isPinnedBy: ({ scope, digest }) => byDigest.get(digest)?.has(scope) ?? false,
     add({ scope, digest }) {
       const scopes = byDigest.get(digest) ?? new Map<ScopeId, number>()
@@ -32,6 +35,16 @@ export function createPinCounts(): PinCounts {
       if (count > 1) scopes.set(scope, count - 1)
       else scopes.delete(scope)
       if (scopes.size === 0) byDigest.delete(digest)
+    },
+    guard(digest) {
+      guarded.set(digest, (guarded.get(digest) ?? 0) + 1)
+      return {
+        [Symbol.dispose]() {
+          const left = (guarded.get(digest) ?? 0) - 1
+          if (left > 0) guarded.set(digest, left)
+          else guarded.delete(digest)
+        },
+      }
     },
   }
 }

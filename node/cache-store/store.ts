@@ -1,5 +1,6 @@
 /** Puts the cache store together: see index.ts for what it promises, and the files beside for how. */
 import path from 'node:path'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Digest } from '../../core/digest.ts'
 import { measureFolders } from '../../core/disk.ts'
 import { claimDataFolder } from '../../core/format-version.ts'
@@ -143,6 +144,23 @@ function createStore(
     return { blobs: gone.length, bytesFreed: gone.reduce((sum, blob) => sum + blob.size, 0) }
   }
 
+  /**
+   * Guards what is about to be there, and for a turn longer than disposal: eviction that runs meanwhile would find
+   * it unused, and a project that is over its limit has nothing else to lose.
+   */
+  const arrival = (holding: Holding): Disposable => {
+    const guard = pins.guard(holding.digest)
+    return {
+      [Symbol.dispose]() {
+        setImmediate(() => {
+          guard[Symbol.dispose]()
+          dropIfLoose(holding.digest)
+          if (gate.isOpen) evictIfOver(holding.scope)
+        })
+      },
+    }
+  }
+
   const touchDaily = (holding: Holding) => {
     const before = index.lastUsedAtMs(holding)
     if (before !== undefined && before < lastUse.now() - dayMs) lastUse.touch(holding)
@@ -182,7 +200,22 @@ function createStore(
 
     async createWriter(scope) {
       gate.check()
-      return createBlobWriter({ files, gate, publish }, scopeId(scope))
+      const arrivals = new DisposableStack()
+      const writer = await createBlobWriter({ files, gate, publish }, scopeId(scope))
+      return {
+        get size() {
+          return writer.size
+        },
+        write: writer.write,
+        commit(digest) {
+          arrivals.use(arrival({ scope: scopeId(scope), digest }))
+          return writer.commit(digest)
+        },
+        async [Symbol.asyncDispose]() {
+          await writer[Symbol.asyncDispose]()
+          arrivals.dispose()
+        },
+      }
     },
 
     async adopt(scope, digest, file, { signal }) {
@@ -194,6 +227,7 @@ function createStore(
         return { type: 'already held', size }
       }
       const adopting = { files, hasher, publication: { ...publication, publish }, atPoint }
+      using _arrival = arrival(holding)
       return await adoptFile(adopting, { ...holding, file }, { signal })
     },
 
@@ -258,6 +292,8 @@ function createStore(
 
     async evict() {
       using _inside = gate.enter()
+      // What has arrived in this turn is guarded until its end.
+      await nextTurn()
       return await eviction.run()
     },
 
