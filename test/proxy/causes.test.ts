@@ -1,7 +1,7 @@
 /** However a build comes to a bad end, its report names the cause and the step, and so does its client. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { access, mkdir, readFile, writeFile } from 'node:fs/promises'
+import { access, readFile, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import anyTest, { type ExecutionContext, type TestFn } from 'ava'
 import {
@@ -71,9 +71,9 @@ for (const [how, ending] of [
   ['by a child, whose death it reports in its own way', ' || exit 2'],
 ] as const) {
   test.serial(`a step that runs out of memory is named so: ${how}`, async (t) => {
-    await limitMemory(t.context.builder.daemon.controlGroup, 64 * 1024 * 1024)
+    const { controlGroup } = t.context.builder.daemon
+    await using _limit = await limitMemory(controlGroup, 64 * 1024 * 1024)
     const { failure } = await fail(t, `RUN head -c 300000000 /dev/zero | tail${ending}`)
-    await limitMemory(t.context.builder.daemon.controlGroup, undefined)
     t.is(failure.cause, Cause.CAUSE_OUT_OF_MEMORY)
     isOfFirstStep(t, failure)
     t.regex(failure.text, /ran out of memory: the kernel killed "tail", which held \d+ MB$/)
@@ -170,19 +170,16 @@ for (const kind of ['buildx', 'buildctl'] as const) {
   )
 }
 
-/** Limits all steps of a daemon together; undefined takes the limit away. */
-async function limitMemory(controlGroup: string, bytes: number | undefined): Promise<void> {
+/** Limits all steps of a daemon together, until disposed. */
+async function limitMemory(controlGroup: string, bytes: number): Promise<AsyncDisposable> {
   const root = '/sys/fs/cgroup'
   const isUnified = await access(path.join(root, 'cgroup.controllers')).then(
     () => true,
     () => false,
   )
   const folder = path.join(root, isUnified ? '' : 'memory', controlGroup)
-  await mkdir(folder, { recursive: true })
-  if (isUnified) await writeFile(path.join(root, 'cgroup.subtree_control'), '+memory')
   const file = path.join(folder, isUnified ? 'memory.max' : 'memory.limit_in_bytes')
-  const none = isUnified ? 'max' : '-1'
-  await writeFile(file, bytes === undefined ? none : String(bytes))
-  if (bytes !== undefined && Number(await readFile(file, 'utf8')) > bytes)
-    throw new Error('no limit')
+  const before = await readFile(file, 'utf8')
+  await writeFile(file, String(bytes))
+  return { [Symbol.asyncDispose]: () => writeFile(file, before) }
 }
