@@ -73,7 +73,7 @@ export async function openDigestIndex(options: DigestIndexOptions): Promise<Dige
   return {
     holders: (keys) =>
       keys.map((key) => {
-        const row = rows.getBinaryFast(Buffer.from(key.buffer, key.byteOffset, key.byteLength))
+        const row = rows.getBinaryFast(asBuffer(key))
         return row === undefined ? undefined : readRow(row, table.alive)
       }),
     nodeOf: (number) => table.nodeOf(number & (hotBit - 1)),
@@ -149,3 +149,7 @@ export async function openDigestIndex(options: DigestIndexOptions): Promise<Dige
 }
 
 const rowsPerImport = 50_000
+
+function asBuffer(key: IndexKey): Buffer {
+  return Buffer.isBuffer(key) ? key : Buffer.from(key.buffer, key.byteOffset, key.byteLength)
+}

@@ -138,14 +138,16 @@ function listTags(row: Uint8Array): number[] {
   return tags
 }
 
+/** Filled and copied within one call: a route reads hundreds of rows, and each should allocate once. */
+const scratch = new Uint16Array(hotBit)
+
 function aliveTags(row: Uint8Array, alive: Uint8Array): Uint16Array {
-  const found = new Uint16Array((row.length - headBytes) >> 1)
   let count = 0
   for (let offset = headBytes; offset < row.length; offset += 2) {
     const next = tagAt(row, offset)
-    if (isSet(alive, next & numberMask)) found[count++] = next
+    if (isSet(alive, next & numberMask)) scratch[count++] = next
   }
-  return found.subarray(0, count)
+  return scratch.slice(0, count)
 }
 
 function widthOf(row: Uint8Array): number {
@@ -159,7 +161,6 @@ function hasBit(row: Uint8Array, start: number, width: number, number: number): 
 
 function bitsetTags(row: Uint8Array, alive: Uint8Array): Uint16Array {
   const width = widthOf(row)
-  const found = new Uint16Array(8 * width)
   let count = 0
   for (let byte = 0; byte < width; byte += 1) {
     const held = (row[headBytes + byte] ?? 0) & (alive[byte] ?? 0)
@@ -168,10 +169,10 @@ function bitsetTags(row: Uint8Array, alive: Uint8Array): Uint16Array {
     for (let bit = 0; bit < 8; bit += 1) {
       if ((held & (1 << bit)) === 0) continue
       const number = byte * 8 + bit
-      found[count++] = (hot & (1 << bit)) === 0 ? number : number | hotBit
+      scratch[count++] = (hot & (1 << bit)) === 0 ? number : number | hotBit
     }
   }
-  return found.slice(0, count)
+  return scratch.slice(0, count)
 }
 
 function encodeBitset(size: number, tags: ArrayLike<number>): Uint8Array {
