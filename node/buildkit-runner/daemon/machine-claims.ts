@@ -10,7 +10,7 @@
  * Nothing here needs to survive a restart of the machine: no process, link or rule does.
  */
 import { createHash, randomBytes } from 'node:crypto'
-import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, readlink, rename, rm, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { z } from 'zod'
 import { describeError, HearthError, hasErrno } from '../../../core/errors.ts'
@@ -50,6 +50,8 @@ export interface MachineClaims extends AsyncDisposable {
 
 const claimVersion = 1
 
+const ownNetwork = '/proc/self/ns/net'
+
 const claimedDaemonSchema = z.object({
   bridge: z.string().regex(/^[a-z0-9]{1,15}$/),
   subnet: z.string(),
@@ -60,6 +62,8 @@ type ClaimedDaemon = z.infer<typeof claimedDaemonSchema>
 const poolSchema = z.object({
   version: z.literal(claimVersion),
   owner: processIdentitySchema,
+  /** Of the owner, for example `net:[4026531840]`: its daemons' links and the rules about them are there. */
+  networkNamespace: z.string().optional(),
   /** The data folder, without symbolic links. */
   folder: z.string(),
   daemons: z.record(z.string(), claimedDaemonSchema),
@@ -101,12 +105,14 @@ export async function claimMachine(
   const recordFile = `${socketFolder}.json`
   const owner = await identifyProcess(process.pid)
   if (owner === undefined) throw new HearthError('environment', '/proc does not show this process')
+  const networkNamespace = await readlink(ownNetwork)
   const daemons: Record<ScopeId, ClaimedDaemon> = {}
 
   // Writes of one file one after another: the last state wins.
   let written: Promise<void> = Promise.resolve()
   const write = (): Promise<void> => {
-    const record: ClaimedPool = { version: claimVersion, owner, folder: options.folder, daemons }
+    const { folder } = options
+    const record: ClaimedPool = { version: claimVersion, owner, networkNamespace, folder, daemons }
     written = written
       .catch(() => {})
       .then(() => replaceFile(recordFile, `${JSON.stringify(record)}\n`))
@@ -118,7 +124,14 @@ export async function claimMachine(
     await using _lock = await lockMachine(lockFile)
     for (const [file, pool] of await readPools(poolsFolder, log)) {
       if (!(await isAlive(pool.owner))) {
-        await sweep(file, pool, { log, mustSucceed: pool.folder === options.folder })
+        const isElsewhere =
+          pool.owner.bootId === owner.bootId &&
+          (pool.networkNamespace ?? networkNamespace) !== networkNamespace
+        await sweep(file, pool, {
+          log,
+          isElsewhere,
+          mustSucceed: pool.folder === options.folder,
+        })
       } else if (pool.folder === options.folder) {
         throw new HearthError(
           'environment',
@@ -218,7 +231,7 @@ async function readPools(folder: string, log: Logger): Promise<Map<string, Claim
 async function sweep(
   file: string,
   pool: ClaimedPool,
-  context: { log: Logger; mustSucceed: boolean },
+  context: { log: Logger; mustSucceed: boolean; isElsewhere: boolean },
 ): Promise<void> {
   const { log } = context
   log.info(
@@ -230,8 +243,10 @@ async function sweep(
       if (daemon.process !== undefined) {
         await endProcess(daemon.process, { patienceMs: orphanPatienceMs })
       }
-      await removeLeavings(daemon)
     }
+    // Another namespace's links and rules do not show here: the record waits for who starts there.
+    if (context.isElsewhere) return
+    for (const daemon of Object.values(pool.daemons)) await removeLeavings(daemon)
     await rm(file.slice(0, -'.json'.length), { recursive: true, force: true })
     await rm(`${file}.new`, { force: true })
     await rm(file)

@@ -12,7 +12,8 @@ export interface NamespaceLink {
 }
 
 /**
- * Connects a namespace; nothing goes through before the rules are there.
+ * Connects a namespace; nothing goes through before the rules are there. Whether it resolves or rejects, nothing
+ * of it goes on afterwards: who removes what was made has it all.
  * @param place.pid a process in the namespace.
  * @throws HearthError `environment`
  */
@@ -45,14 +46,14 @@ export async function connectNamespace(
   }
 
   async function makeLink(): Promise<void> {
-    const [mtu] = await Promise.all([defaultMtu(), applyMachineRules(policy), forwardPackets()])
+    const [mtu] = await allEnded([defaultMtu(), applyMachineRules(policy), forwardPackets()])
     const steps = [
       `link add dev ${bridge} mtu ${mtu} type veth peer name ${insideLink} mtu ${mtu} netns ${pid}`,
       `address add ${machineAddress}/30 dev ${bridge}`,
     ]
     await batch('ip', [], steps)
     await writeSetting(`ipv6/conf/${bridge}/disable_ipv6`, '1')
-    await Promise.all([
+    await allEnded([
       batch('ip', [], [`link set dev ${bridge} up`]),
       batch(
         'nsenter',
@@ -66,7 +67,7 @@ export async function connectNamespace(
     ])
   }
 
-  await Promise.all([
+  await allEnded([
     makeLink(),
     applyInsideRules(policy),
     commandOutput('iptables-restore', ['--noflush', '--wait', '10'], { input: passRules(network) }),
@@ -75,9 +76,17 @@ export async function connectNamespace(
 
   return {
     async apply(next) {
-      await Promise.all([applyMachineRules(next), applyInsideRules(next), routeLoopback(next)])
+      await allEnded([applyMachineRules(next), applyInsideRules(next), routeLoopback(next)])
     },
   }
+}
+
+/** As Promise.all, but the first failure waits for the others. */
+export async function allEnded<Works extends readonly Promise<unknown>[]>(
+  works: readonly [...Works],
+): Promise<{ [Index in keyof Works]: Awaited<Works[Index]> }> {
+  await Promise.allSettled(works)
+  return Promise.all(works) as Promise<{ [Index in keyof Works]: Awaited<Works[Index]> }>
 }
 
 async function batch(

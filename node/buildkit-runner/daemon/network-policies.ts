@@ -5,13 +5,13 @@ import type { Logger } from '../../../core/log.ts'
 import type { Resolver } from '../../../core/name-servers.ts'
 import { parseDestination } from './destinations.ts'
 import { metadataRanges, type NetworkPolicy } from './firewall.ts'
-import type { NamespaceLink } from './network-namespace.ts'
+import { allEnded, type NamespaceLink } from './network-namespace.ts'
 
 export interface NetworkPolicies {
   /** With the name servers that the machine has now. */
   current(): Promise<{ policy: NetworkPolicy; resolver: Resolver }>
-  /** Keeps a running daemon's link and resolver file up to date, until disposed. */
-  follow(link: NamespaceLink, resolverFile: string): Disposable
+  /** Keeps a running daemon's link and resolver file up to date; once disposed, nothing of that goes on. */
+  follow(link: NamespaceLink, resolverFile: string): AsyncDisposable
   /** See DaemonPool. */
   deny(destinations: readonly string[]): Promise<void>
   reach(ports: readonly number[]): Promise<void>
@@ -50,7 +50,7 @@ export async function createNetworkPolicies(
   /** One change after another, so that the last one holds. */
   function applyToAll(): Promise<void> {
     const work = async (): Promise<void> => {
-      await Promise.all([...followers].map(({ link }) => link.apply(policy())))
+      await allEnded([...followers].map(({ link }) => link.apply(policy())))
     }
     const result = applied.then(work)
     applied = result.catch(() => {})
@@ -82,7 +82,12 @@ export async function createNetworkPolicies(
     follow(link, resolverFile) {
       const follower = { link, resolverFile }
       followers.add(follower)
-      return { [Symbol.dispose]: () => void followers.delete(follower) }
+      return {
+        async [Symbol.asyncDispose]() {
+          followers.delete(follower)
+          await applied
+        },
+      }
     },
     async deny(destinations) {
       denied = parseAll(destinations)

@@ -63,7 +63,8 @@ test('daemons notice the death of their Hearth and end in peace', async (t) => {
     'the daemon has ended',
     async () => (await processesWith(network.configFile)).length === 0,
   )
-  t.false(existsSync(`/sys/class/net/${network.bridge}`))
+  // The kernel takes its time to take a network namespace down.
+  await until('its link is gone', () => !existsSync(`/sys/class/net/${network.bridge}`))
   // The rest goes with the next Hearth.
   const { pool } = await openPool(t, { folder })
   t.deepEqual(await leavings(network), [])

@@ -16,7 +16,7 @@ import type { LeaseLimits } from './lease-limits.ts'
 import { logBytes, readLogFrom, rotateLog, saysCorrupt } from './log-file.ts'
 import type { MachineClaims } from './machine-claims.ts'
 import type { DaemonNetwork } from './machine-network.ts'
-import { connectNamespace } from './network-namespace.ts'
+import { allEnded, connectNamespace } from './network-namespace.ts'
 import type { NetworkPolicies } from './network-policies.ts'
 import type { DaemonPrograms } from './programs.ts'
 import { writeRuncGuard } from './runc-guard.ts'
@@ -82,23 +82,25 @@ async function tryStart(
   const logStart = await logBytes(place.log)
   const network = await claims.claimNetwork(scope)
   const socket = path.join(claims.socketFolder, `${network.bridge}.sock`)
-  const connections = new DisposableStack()
+  const connections = new AsyncDisposableStack()
   let process: DaemonProcess | undefined
+  let connecting: Promise<void> | undefined
   try {
     const launch = await writeLaunch(deps, place, { socket, network, ...options })
     connections.use(await deps.limits.follow(scope, controlGroupOf(network.bridge)))
     process = await spawnDaemon(launch, place.log)
     await claims.recordProcess(scope, process.identity)
+    connecting = connect(deps, process, network, { ...options, connections })
     const [facts] = await Promise.all([
       waitForAnswer(process, socket, { limitMs: startLimitMs, signal }),
-      connect(deps, process, network, { ...options, connections }),
+      connecting,
     ])
     refuseOldVersion(facts.version, deps.programs.buildkitd, log)
     const tookMs = Math.round(performance.now() - startedAt)
     log.info({ scope: scopeId(scope), ...network, ...facts, tookMs }, 'BuildKit started')
-    const cleanUp = (): Promise<void> => {
-      connections.dispose()
-      return claims.releaseNetwork(scope)
+    const cleanUp = async (): Promise<void> => {
+      await connections.disposeAsync()
+      await claims.releaseNetwork(scope)
     }
     const program = deps.programs.buildkitd
     const seen = { scope, process, program, facts, socket, logFile: place.log, logStart }
@@ -109,8 +111,10 @@ async function tryStart(
     )
     return { type: 'started', daemon }
   } catch (thrown) {
-    connections.dispose()
     await process?.stop(stopLimitMs)
+    // What is still being made would outlive its removal.
+    await connecting?.catch(() => {})
+    await connections.disposeAsync()
     await claims.releaseNetwork(scope)
     const words = await readLogFrom(place.log, logStart, logTailBytes)
     const error = toHearthError(thrown, `start BuildKit for ${scopeId(scope)}`)
@@ -124,13 +128,13 @@ async function tryStart(
 
 /**
  * Gives a process that waits in its namespaces its network, lets it begin, and opens the loopback registry
- * for it meanwhile.
+ * for it meanwhile. Whether it resolves or rejects, nothing of it goes on afterwards.
  */
 async function connect(
   deps: StartDeps,
   process: DaemonProcess,
   network: DaemonNetwork,
-  options: StartOptions & { connections: DisposableStack; signal: AbortSignal },
+  options: StartOptions & { connections: AsyncDisposableStack; signal: AbortSignal },
 ): Promise<void> {
   const { connections, registry, signal } = options
   const { pid } = process.identity
@@ -139,7 +143,6 @@ async function connect(
   async function join(): Promise<void> {
     const { policy } = await deps.policies.current()
     const link = await connectNamespace({ pid, network }, policy)
-    if (connections.disposed) return
     connections.use(deps.policies.follow(link, resolverFileOf(deps, network)))
     process.begin()
   }
@@ -149,11 +152,10 @@ async function connect(
       { pid, host: registryAddress, port: registry.port },
       { limitMs: options.startLimitMs, signal },
     )
-    if (connections.disposed) listener.close()
-    else connections.use(registry.serve(listener))
+    connections.use(registry.serve(listener))
   }
 
-  await Promise.all([join(), serveRegistry()])
+  await allEnded([join(), serveRegistry()])
 }
 
 function resolverFileOf(deps: StartDeps, network: DaemonNetwork): string {
