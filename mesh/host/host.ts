@@ -91,6 +91,7 @@ export async function createMeshHost(
   }
 
   async function greet(connection: Connection, signal: AbortSignal): Promise<void> {
+    const shown = own
     const said = sayHello(hello, connection, { signal })
     hellos.set(connection, said)
     try {
@@ -99,6 +100,17 @@ export async function createMeshHost(
       hellos.delete(connection)
     }
     enrolled(connection)
+    if (own !== shown) showAgain(connection)
+  }
+
+  /** Our membership was renewed. A peer that misses it has the old one for two renewals more. */
+  function showAgain(connection: Connection): void {
+    const signal = AbortSignal.any([stopping.signal, AbortSignal.timeout(dialMs)])
+    sayHello(hello, connection, { signal }).catch((error: unknown) => {
+      const reason = describeError(error)
+      const peer = connection.remotePeer.toString()
+      log.info({ peer, reason }, 'a renewed membership was not taken')
+    })
   }
 
   function enrolled(connection: Connection): void {
@@ -216,14 +228,7 @@ export async function createMeshHost(
       own = membership
       for (const peerId of connections.peers()) {
         const connection = connections.newest(peerId)
-        const signal = AbortSignal.any([stopping.signal, AbortSignal.timeout(dialMs)])
-        if (connection === undefined) continue
-        sayHello(hello, connection, { signal }).catch((error: unknown) => {
-          log.info(
-            { peer: peerId, reason: describeError(error) },
-            'a renewed membership was not taken',
-          )
-        })
+        if (connection !== undefined) showAgain(connection)
       }
     },
     learn(memberships) {
