@@ -22,7 +22,7 @@ export async function countMachine(): Promise<MachineCounts> {
     bridges: linesOf(await output('ip', ['-oneline', 'link', 'show', 'type', 'bridge'])),
     vethPairs: linesOf(await output('ip', ['-oneline', 'link', 'show', 'type', 'veth'])),
     // Rules proper: what iptables makes in passing, its empty tables and chains, stays for good.
-    rules: ruleLines(await output('nft', ['--numeric', 'list', 'ruleset'])),
+    rules: ruleLines(await output('/usr/sbin/nft', ['--numeric', 'list', 'ruleset'])),
     networkNamespaces: await networkNamespaces(processes),
     processes: processes.length,
   }

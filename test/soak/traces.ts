@@ -28,7 +28,8 @@ export async function tracesOf(
     // Both: a rule set of nftables may hold what iptables cannot show, and the other way around.
     lines('rule', output('iptables-save', [])),
     lines('rule', output('ip6tables-save', [])),
-    lines('rule', output('nft', ['list', 'ruleset'])),
+    // By its path: an npm package that npm puts first has an `nft`, too.
+    lines('rule', output('/usr/sbin/nft', ['list', 'ruleset'])),
     lines('socket', readFile('/proc/net/unix', 'utf8')),
     lines('control group', controlGroups('/sys/fs/cgroup', 2)),
     processes(isOurs, options.except ?? []),

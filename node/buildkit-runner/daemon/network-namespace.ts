@@ -27,7 +27,7 @@ export async function connectNamespace(
   let reaches = false
 
   async function applyMachineRules(next: NetworkPolicy): Promise<void> {
-    await commandOutput('nft', ['--file', '-'], { input: machineRules(network, next) })
+    await makeOnMachine(['nft', '--file', '-'], machineRules(network, next))
   }
 
   async function applyInsideRules(next: NetworkPolicy): Promise<void> {
@@ -70,7 +70,7 @@ export async function connectNamespace(
   await allEnded([
     makeLink(),
     applyInsideRules(policy),
-    commandOutput('iptables-restore', ['--noflush', '--wait', '10'], { input: passRules(network) }),
+    makeOnMachine(['iptables-restore', '--noflush', '--wait', '10'], passRules(network)),
   ])
   await routeLoopback(policy)
 
@@ -79,6 +79,11 @@ export async function connectNamespace(
       await allEnded([applyMachineRules(next), applyInsideRules(next), routeLoopback(next)])
     },
   }
+}
+
+/** Ends with us: what a killed Hearth still makes would come after whoever sweeps behind it. */
+async function makeOnMachine(command: readonly string[], input: string): Promise<void> {
+  await commandOutput('setpriv', ['--pdeathsig', 'KILL', '--', ...command], { input })
 }
 
 /** As Promise.all, but the first failure waits for the others. */

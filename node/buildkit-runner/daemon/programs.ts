@@ -24,6 +24,7 @@ const systemPrograms: ReadonlyArray<[program: string, debianPackage: string]> = 
   ['iptables-restore', 'iptables'],
   ['nft', 'nftables'],
   ['nsenter', 'util-linux'],
+  ['setpriv', 'util-linux'],
   ['unshare', 'util-linux'],
   ['flock', 'util-linux'],
   ['mount', 'mount'],
