@@ -24,6 +24,7 @@ import { type CommandResult, createTemporaryFolder, runTimed } from '../harness/
 export interface Builder extends AsyncDisposable {
   readonly scope: Scope
   readonly store: CacheStore
+  readonly storeFolder: string
   /** Of the loopback registry, inside the daemon's network namespace. */
   readonly registryPort: number
   readonly daemons: DaemonPool
@@ -82,7 +83,8 @@ export async function startBuilder(options: { reach?: readonly string[] } = {}):
   const log = process.env.HEARTH_TEST_LOG ? createLogger('debug') : silentLogger
   const folder = cleanUp.use(await createTemporaryFolder('builder')).path
   const scope = makeScope('app', 'main')
-  const store = cleanUp.use(await openCacheStore({ folder: path.join(folder, 'store'), log }))
+  const storeFolder = path.join(folder, 'store')
+  const store = cleanUp.use(await openCacheStore({ folder: storeFolder, log }))
   const records = cleanUp.use(
     await createRecords({ store, log }, { folder: path.join(folder, 'records') }),
   )
@@ -170,6 +172,7 @@ export async function startBuilder(options: { reach?: readonly string[] } = {}):
   const builder: Builder = {
     scope,
     store,
+    storeFolder,
     registryPort,
     daemons: pool,
     records,

@@ -15,6 +15,8 @@ export interface CacheAccess extends Disposable {
   readonly exportTo: CacheEntry
   /** Blobs that the record promised and that could not be delivered. */
   readonly undeliverable: ReadonlySet<Digest>
+  /** Why this node could not take a blob of the export, if that happened. */
+  readonly trouble: unknown
   /** Bytes moved so far. */
   readonly bytes: { read: number; kept: number; linked: number }
   /** The record that the shadow build has exported. */
@@ -59,6 +61,9 @@ export function openCacheAccess(
         kept: writing.bytesUploaded + writing.bytesLinked,
         linked: writing.bytesLinked,
       }
+    },
+    get trouble() {
+      return writing.trouble
     },
     exported: () => writing.pushed.get(recordTag)?.digest,
     [Symbol.dispose]: () => held.dispose(),

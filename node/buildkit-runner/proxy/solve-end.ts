@@ -158,7 +158,9 @@ async function keepCache(
     await deps.records.keep(scope, exported)
     return [KeepOutcome.KEEP_OUTCOME_KEPT, '']
   } catch (error) {
-    const reason = describeError(deps.stopped.aborted ? deps.stopped.reason : toHearthError(error))
+    // BuildKit tells of what followed from this node's own trouble, not of the trouble.
+    const cause = deps.stopped.aborted ? deps.stopped.reason : (deps.cache.trouble ?? error)
+    const reason = describeError(toHearthError(cause))
     deps.log.warn({ reason }, 'the cache of a build is lost; the build itself is not affected')
     return [KeepOutcome.KEEP_OUTCOME_LOST, reason]
   } finally {

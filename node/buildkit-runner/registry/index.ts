@@ -72,6 +72,8 @@ export interface Grant extends Disposable {
   readonly bytesLinked: number
   /** Blobs asked for that could not be delivered in full. Not empty: the build that imported them is in doubt. */
   readonly undeliverable: ReadonlySet<Digest>
+  /** The first error of this node's own that kept a blob from being stored; BuildKit tells of its consequences. */
+  readonly trouble: unknown
   /** Manifests pushed under this grant, by tag. Empty when its tags are the scope's. */
   readonly pushed: ReadonlyMap<string, { digest: Digest; mediaType: string }>
 }

@@ -98,7 +98,9 @@ export async function continuePush(deps: PushDeps, exchange: Exchange, id: strin
 }
 
 async function append(exchange: Exchange, session: UploadSession): Promise<void> {
-  const refusal = await useSession(session, (writer) => receiveChunk(exchange, session, writer))
+  const refusal = await useSession(exchange, session, (writer) =>
+    receiveChunk(exchange, session, writer),
+  )
   if (refusal !== undefined) return refuse(exchange.response, refusal)
   progressed(exchange, session, 202)
 }
@@ -106,7 +108,7 @@ async function append(exchange: Exchange, session: UploadSession): Promise<void>
 /** Takes the last chunk, if there is one, and names the blob. The session is over unless it was busy. */
 async function finish(exchange: Exchange, session: UploadSession, digest: Digest): Promise<void> {
   const { grant, response } = exchange
-  const refusal = await useSession(session, async (writer) => {
+  const refusal = await useSession(exchange, session, async (writer) => {
     const refused = await receiveChunk(exchange, session, writer)
     if (refused !== undefined) return refused
     try {
@@ -123,10 +125,16 @@ async function finish(exchange: Exchange, session: UploadSession, digest: Digest
 }
 
 async function useSession(
+  { grant }: Exchange,
   session: UploadSession,
   action: (writer: BlobWriter) => Promise<Refusal | undefined>,
 ): Promise<Refusal | undefined> {
-  const used = await session.use(async (writer) => ({ refusal: await action(writer) }))
+  const used = await session
+    .use(async (writer) => ({ refusal: await action(writer) }))
+    .catch((error: unknown) => {
+      grant.trouble ??= error
+      throw error
+    })
   if (used !== undefined) return used.refusal
   return session.gone.aborted ? uploadUnknown : uploadBusy
 }
