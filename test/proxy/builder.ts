@@ -24,7 +24,6 @@ import { type CommandResult, createTemporaryFolder, runTimed } from '../harness/
 export interface Builder extends AsyncDisposable {
   readonly scope: Scope
   readonly store: CacheStore
-  readonly storeFolder: string
   /** Of the loopback registry, inside the daemon's network namespace. */
   readonly registryPort: number
   readonly daemons: DaemonPool
@@ -77,13 +76,21 @@ interface RunOptions {
 
 const registryPort = 5000
 
-/** @param options.reach services on 127.0.0.1, as "host:port", that builds are to reach. */
-export async function startBuilder(options: { reach?: readonly string[] } = {}): Promise<Builder> {
+/**
+ * @param options.reach services on 127.0.0.1, as "host:port", that builds are to reach.
+ * @param options.storeBytes gives the cache store a file system of its own of this size.
+ */
+export async function startBuilder(
+  options: { reach?: readonly string[]; storeBytes?: number } = {},
+): Promise<Builder> {
   await using cleanUp = new AsyncDisposableStack()
   const log = process.env.HEARTH_TEST_LOG ? createLogger('debug') : silentLogger
   const folder = cleanUp.use(await createTemporaryFolder('builder')).path
   const scope = makeScope('app', 'main')
   const storeFolder = path.join(folder, 'store')
+  if (options.storeBytes !== undefined) {
+    cleanUp.use(await mountSmall(storeFolder, options.storeBytes))
+  }
   const store = cleanUp.use(await openCacheStore({ folder: storeFolder, log }))
   const records = cleanUp.use(
     await createRecords({ store, log }, { folder: path.join(folder, 'records') }),
@@ -172,7 +179,6 @@ export async function startBuilder(options: { reach?: readonly string[] } = {}):
   const builder: Builder = {
     scope,
     store,
-    storeFolder,
     registryPort,
     daemons: pool,
     records,
@@ -217,6 +223,17 @@ export async function startBuilder(options: { reach?: readonly string[] } = {}):
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   }
   return builder
+}
+
+async function mountSmall(folder: string, bytes: number): Promise<AsyncDisposable> {
+  await mkdir(folder)
+  const mounted = await runTimed('mount', ['-t', 'tmpfs', '-o', `size=${bytes}`, 'tmpfs', folder])
+  if (mounted.exitCode !== 0) throw new Error(`no small file system: ${mounted.stderr}`)
+  return {
+    async [Symbol.asyncDispose]() {
+      await runTimed('umount', ['--lazy', folder])
+    },
+  }
 }
 
 /** buildkitd itself, by the configuration file beside its socket. */
