@@ -17,7 +17,8 @@ export function passThrough(
   // The client may have given up while BuildKit was being started.
   if (isOver(down)) return
   // A reset that is no error leaves the stream open until all of it is read, which a paused pipe never does.
-  down.once('aborted', () => down.destroy())
+  const destroy = (): void => void down.destroy()
+  down.once('aborted', destroy)
   let up: ReturnType<Upstream['open']>
   try {
     up = upstream.open(headers)
@@ -48,9 +49,15 @@ export function passThrough(
   up.on('error', () => {}) // 'close' carries what matters.
   down.on('error', () => {})
   up.on('close', () => {
-    if (up.rstCode !== constants.NGHTTP2_NO_ERROR) down.close(up.rstCode)
-    else if (!down.headersSent) {
+    if (!down.headersSent) {
       sendReply(down, replyFor(upstream.closed.reason ?? noAnswer()))
+      // Nobody else takes what the client may still have to say.
+      down.resume()
+    } else if (up.rstCode !== constants.NGHTTP2_NO_ERROR) {
+      // To close is to abort; and a stream that is destroyed while it closes sends no reset, so that the
+      // client would wait for ever.
+      down.off('aborted', destroy)
+      down.close(up.rstCode)
     }
   })
   down.on('close', () => {
