@@ -3,6 +3,7 @@ import { mkdir, rm } from 'node:fs/promises'
 import path from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { daemonNodeFlags } from '../../cli/daemon/node-flags.ts'
 import { type Claims, claimsFolder, claimsOf } from './claims.ts'
 import { type CommandResult, type RunOptions, runTimed } from './commands.ts'
 import { type ManagedProcess, type ProcessStart, startProcess } from './processes.ts'
@@ -104,7 +105,7 @@ export async function startHearth(
   const slots = options.slots === undefined ? [] : ['--slots', `${options.slots}`]
   const up: ProcessStart = {
     command: process.execPath,
-    args: [launcher, 'up', '--foreground', '--json', '--port', '0', ...slots],
+    args: [...daemonNodeFlags, launcher, 'up', '--foreground', '--json', '--port', '0', ...slots],
     env,
   }
   const startDaemons = (): Promise<ManagedProcess> =>

@@ -4,6 +4,7 @@ import { open, readFile, rename, stat } from 'node:fs/promises'
 import path from 'node:path'
 import { type ErrorCode, HearthError } from '../../../core/errors.ts'
 import { mib } from '../../../core/limits.ts'
+import { daemonNodeFlags } from '../../daemon/node-flags.ts'
 import type { Serving } from './serve.ts'
 
 /** What the background process tells the one that started it. */
@@ -26,7 +27,7 @@ export async function startInBackground(
 ): Promise<Serving> {
   await rotateLog(options.log)
   await using log = await open(options.log, 'a', 0o600)
-  const child = spawn(process.execPath, [mainFile(), ...args], {
+  const child = spawn(process.execPath, [...daemonNodeFlags, mainFile(), ...args], {
     cwd: options.folder,
     env: options.env,
     detached: true,
