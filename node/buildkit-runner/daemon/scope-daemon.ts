@@ -129,7 +129,8 @@ export function createScopeDaemon(
   }
 
   async function prune(request: PruneRequest): Promise<PruneOutcome> {
-    await pruning?.done
+    // Without a wait when there is nothing to wait for: whoever acquires right after asking finds it begun.
+    while (pruning !== undefined) await pruning.done
     if (closing.signal.aborted) throw poolClosed()
     if (users > 0) return { type: 'kept', reason: 'in use' }
     const abort = new AbortController()
