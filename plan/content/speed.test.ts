@@ -48,7 +48,7 @@ test('the second hashing of 5,000 small files reads none of them and takes under
   const [bare, took] = [Math.min(...bareMs), Math.min(...tookMs)]
   t.log(`${took.toFixed(0)} ms; looking at each file's times alone: ${bare.toFixed(0)} ms`)
   // Beside others, on a machine that is busy, everything takes longer.
-  t.true(took < 50 || took < 3 * bare)
+  t.true(took < 50 || took < 5 * bare)
 })
 
 function timed(run: () => void): number {
