@@ -3,6 +3,8 @@
  * there, for 20 s: a daemon that died meanwhile is replaced, as long as the client has left nothing in it. From
  * its first session, solve or whatever else has a state on, the client stays with the daemon that has it.
  */
+import { setTimeout as delay } from 'node:timers/promises'
+import { HearthError } from '../../../core/errors.ts'
 import type { DaemonHandle } from '../daemon/index.ts'
 import type { Upstream } from './upstream.ts'
 
@@ -16,9 +18,17 @@ export interface BackendHolder {
    * @param call.isQuestion any daemon of the scope may answer it, and keeps nothing of it.
    */
   get(call: { isQuestion: boolean }): Promise<Backend>
+  /** What to tell the client of a call that broke: why the daemon has ended, if that is what broke it. */
+  blame(error: unknown): Promise<unknown>
   /** Lets go of the daemon, once it has come. Never rejects. */
   release(): Promise<void>
 }
+
+/** A process that has died is reaped, and its log read, in milliseconds. */
+const daemonEndMs = 3_000
+
+/** Streams close a moment before the connection that they are on. */
+const connectionEndMs = 200
 
 export function holdBackend(connect: () => Promise<Backend>): BackendHolder {
   let current = connect()
@@ -27,7 +37,7 @@ export function holdBackend(connect: () => Promise<Backend>): BackendHolder {
 
   async function renewed(): Promise<Backend> {
     const backend = await current
-    if (!backend.daemon.ended.aborted && !backend.upstream.closed.aborted) return backend
+    if (!isGone(backend)) return backend
     backend.upstream[Symbol.dispose]()
     backend.daemon[Symbol.dispose]()
     return connect()
@@ -42,9 +52,33 @@ export function holdBackend(connect: () => Promise<Backend>): BackendHolder {
       if (!isQuestion) hasState = true
       return current
     },
+    async blame(error) {
+      if (!(error instanceof HearthError && error.code === 'unavailable')) return error
+      const backend = await current.catch(() => undefined)
+      if (backend === undefined) return error
+      await aborted([backend.upstream.closed, backend.daemon.ended], connectionEndMs)
+      if (!isGone(backend)) return error
+      await aborted([backend.daemon.ended], daemonEndMs)
+      return backend.daemon.ended.aborted ? backend.daemon.ended.reason : error
+    },
     async release() {
       const backend = await current.catch(() => undefined)
       backend?.daemon[Symbol.dispose]()
     },
   }
+}
+
+function isGone({ daemon, upstream }: Backend): boolean {
+  return daemon.ended.aborted || upstream.closed.aborted
+}
+
+/** Resolves when one of them is aborted, or the time is over. */
+async function aborted(signals: readonly AbortSignal[], limitMs: number): Promise<void> {
+  const any = AbortSignal.any([...signals])
+  if (any.aborted) return
+  const { promise, resolve } = Promise.withResolvers<void>()
+  const done = (): void => resolve()
+  any.addEventListener('abort', done, { once: true })
+  await Promise.race([promise, delay(limitMs, undefined, { ref: false })])
+  any.removeEventListener('abort', done)
 }

@@ -87,8 +87,8 @@ export function serveConnection(
 
   session.on('stream', (down, headers, _flags, raw) => {
     down.on('error', () => {}) // 'close' carries what matters.
-    const serving = serveStream(down, headers, headersOf(raw)).catch((error) =>
-      sendReply(down, replyFor(error)),
+    const serving = serveStream(down, headers, headersOf(raw)).catch(async (error) =>
+      sendReply(down, replyFor(await backend.blame(error))),
     )
     if (headers[':path'] === controlSolve) {
       solves.add(serving)
@@ -125,7 +125,7 @@ export function serveConnection(
     }
     // Nothing of the stream is read before BuildKit is there: flow control makes the client wait.
     const { daemon, upstream } = await backend.get({ isQuestion: rule.type === 'passed' })
-    const pass = (): void => passThrough(down, rawHeaders, upstream)
+    const pass = (): void => passThrough(down, rawHeaders, upstream, backend)
     const call = async (message: Buffer): Promise<void> => {
       const call = { headers: metadataOf(rawHeaders), signal: signalOf(down) }
       sendReply(down, await upstream.call(path, message, call))
@@ -192,7 +192,8 @@ export function serveConnection(
         const ref = requireOne(headers, buildIdHeader)
         await requireRef(ref, down)
         const upstreamRef = owner.jobs.get(ref)?.upstreamRef ?? ref
-        return passThrough(down, { ...rawHeaders, [buildIdHeader]: upstreamRef }, upstream)
+        const renamed = { ...rawHeaders, [buildIdHeader]: upstreamRef }
+        return passThrough(down, renamed, upstream, backend)
       }
     }
   }

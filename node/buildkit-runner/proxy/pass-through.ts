@@ -8,11 +8,15 @@ import { grpcMessageBytesMax } from '../../../core/limits.ts'
 import { createFrameReader, type Frame } from '../../../proto/wire.ts'
 import { headersOf, type Reply, replyFor, type Upstream } from './upstream.ts'
 
-/** Connects a client's stream with a new one to BuildKit, unchanged in both directions. */
+/**
+ * Connects a client's stream with a new one to BuildKit, unchanged in both directions.
+ * @param options.blame what to tell the client when BuildKit ends without an answer.
+ */
 export function passThrough(
   down: ServerHttp2Stream,
   headers: OutgoingHttpHeaders,
   upstream: Upstream,
+  options: { blame: (error: unknown) => Promise<unknown> },
 ): void {
   // The client may have given up while BuildKit was being started.
   if (isOver(down)) return
@@ -23,7 +27,7 @@ export function passThrough(
   try {
     up = upstream.open(headers)
   } catch (error) {
-    sendReply(down, replyFor(error))
+    void refuse(error)
     return
   }
   down.pipe(up)
@@ -50,9 +54,7 @@ export function passThrough(
   down.on('error', () => {})
   up.on('close', () => {
     if (!down.headersSent) {
-      sendReply(down, replyFor(upstream.closed.reason ?? noAnswer()))
-      // Nobody else takes what the client may still have to say.
-      down.resume()
+      void refuse(upstream.closed.reason ?? noAnswer())
     } else if (up.rstCode !== constants.NGHTTP2_NO_ERROR) {
       // To close is to abort; and a stream that is destroyed while it closes sends no reset, so that the
       // client would wait for ever.
@@ -63,6 +65,12 @@ export function passThrough(
   down.on('close', () => {
     if (!up.closed) up.close(down.rstCode || constants.NGHTTP2_CANCEL)
   })
+
+  async function refuse(error: unknown): Promise<void> {
+    // Nobody else takes what the client may still have to say.
+    down.resume()
+    sendReply(down, replyFor(await options.blame(error)))
+  }
 }
 
 /** Whether nothing can be said any more. */
