@@ -209,5 +209,9 @@ function comparable(value: unknown): unknown {
   if (entries.every(([key]) => key.startsWith('sha256:'))) {
     return entries.map(([, entry]) => JSON.stringify(comparable(entry))).sort()
   }
-  return Object.fromEntries(entries.map(([key, entry]) => [key, comparable(entry)]))
+  const comparables = entries.map(([key, entry]) => [key, comparable(entry)] as const)
+  // Where only that was listed, there may as well be no list.
+  const isNoList = ([key, entry]: readonly [string, unknown]) =>
+    key === 'layers' && Array.isArray(entry) && entry.length === 0
+  return Object.fromEntries(comparables.filter((entry) => !isNoList(entry)))
 }
