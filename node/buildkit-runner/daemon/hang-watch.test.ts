@@ -8,6 +8,10 @@ import { soon, temporaryFolder } from './pool-fixture.ts'
 
 const quick = { everyMs: 1, answerMs: 1_000, failuresMin: 3, silentMs: 0 }
 
+// The watch does not keep a process running, and nothing else here does.
+const hold = setInterval(() => {}, 60_000)
+test.after.always(() => clearInterval(hold))
+
 /** Answers ('a') and fails ('f') as written, then fires the signal. */
 function scripted(answers: string) {
   const over = new AbortController()
