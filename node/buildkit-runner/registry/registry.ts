@@ -28,8 +28,8 @@ export interface RegistryOptions {
   /** A connection on which nothing moves for so long, in the middle of a request, is cut. Default 5 minutes. */
   idleMs?: number
   /**
-   * A connection that brought a body is kept so long for the next. BuildKit drops idle ones after 30 s, and the
-   * side that sends should be the first. Default 2 minutes.
+   * A connection that brought a body which nobody read is kept so long for the next. BuildKit drops idle ones
+   * after 2 minutes at the latest. Default 2 minutes.
    */
   keepAliveMs?: number
   /** An upload that nobody goes on with for so long is thrown away. Default 10 minutes. */
@@ -38,7 +38,9 @@ export interface RegistryOptions {
   uploadsMax?: number
 }
 
-const headersMs = 30_000
+/** Also how long a connection may stay that nothing was ever asked on: Go opens some to spare. */
+const headersMs = 15_000
+const headersCheckMs = 5_000
 
 /** What each kind of route can do; the methods that write need a grant to write. */
 const methodsOf: Record<Exclude<Route['type'], 'unknown'>, Record<string, 'read' | 'write'>> = {
@@ -126,8 +128,12 @@ export async function createRegistry(
     response.setHeader('docker-distribution-api-version', 'registry/2.0')
     // BuildKit makes a pool of connections for every solve and keeps each for 30 s after its last use: dozens of
     // files open for nothing. Told so in the answer, it never meets a connection that we have just closed.
-    // Not where a body is on its way: closed before it has come, it would take the answer along.
-    if (!hasBody(request)) response.setHeader('connection', 'close')
+    // Not while a body is on its way: closed before it has come, it would take the answer along.
+    const closeAfter = (): void => {
+      if (!response.headersSent) response.setHeader('connection', 'close')
+    }
+    if (hasBody(request)) request.once('end', closeAfter)
+    else closeAfter()
     const work = serve(request, response)
       .catch((error: unknown) => answerFailure(error, request, response))
       .finally(() => {
@@ -155,7 +161,12 @@ export async function createRegistry(
   function makeServer(): Server {
     const server = createServer(
       // A whole upload may take as long as it moves: `timeout` below watches that it does.
-      { keepAliveTimeout: keepAliveMs, headersTimeout: headersMs, requestTimeout: 0 },
+      {
+        keepAliveTimeout: keepAliveMs,
+        headersTimeout: headersMs,
+        connectionsCheckingInterval: headersCheckMs,
+        requestTimeout: 0,
+      },
       take,
     )
     server.timeout = idleMs
