@@ -16,6 +16,8 @@ const gone = new EventEmitter()
 const went = new Set<string>()
 
 async function answer(name: string, path: string, response: ServerResponse): Promise<void> {
+  // Whoever comes again is to be seen again.
+  response.setHeader('connection', 'close')
   const redirect = /\/to-([0-9a-f]+)(.*)$/.exec(path)
   if (redirect?.[1] !== undefined) {
     const location = Buffer.from(redirect[1], 'hex').toString() + (redirect[2] ?? '')
