@@ -13,13 +13,20 @@ export interface Backend {
   readonly upstream: Upstream
 }
 
+/** What to tell the client of a call to this daemon that broke: why the daemon has ended, if that broke it. */
+export async function blameBackend(backend: Backend, error: unknown): Promise<unknown> {
+  if (!(error instanceof HearthError && error.code === 'unavailable')) return error
+  await aborted([backend.upstream.closed, backend.daemon.ended], connectionEndMs)
+  if (!isGone(backend)) return error
+  await aborted([backend.daemon.ended], daemonEndMs)
+  return backend.daemon.ended.aborted ? backend.daemon.ended.reason : error
+}
+
 export interface BackendHolder {
   /**
    * @param call.isQuestion any daemon of the scope may answer it, and keeps nothing of it.
    */
   get(call: { isQuestion: boolean }): Promise<Backend>
-  /** What to tell the client of a call that broke: why the daemon has ended, if that is what broke it. */
-  blame(error: unknown): Promise<unknown>
   /** Lets go of the daemon, once it has come. Never rejects. */
   release(): Promise<void>
 }
@@ -27,8 +34,8 @@ export interface BackendHolder {
 /** A process that has died is reaped, and its log read, in milliseconds. */
 const daemonEndMs = 3_000
 
-/** Streams close a moment before the connection that they are on. */
-const connectionEndMs = 200
+/** Streams close a moment before the connection that they are on; on a busy machine a long one. */
+const connectionEndMs = 1_000
 
 export function holdBackend(connect: () => Promise<Backend>): BackendHolder {
   let current = connect()
@@ -51,15 +58,6 @@ export function holdBackend(connect: () => Promise<Backend>): BackendHolder {
       }
       if (!isQuestion) hasState = true
       return current
-    },
-    async blame(error) {
-      if (!(error instanceof HearthError && error.code === 'unavailable')) return error
-      const backend = await current.catch(() => undefined)
-      if (backend === undefined) return error
-      await aborted([backend.upstream.closed, backend.daemon.ended], connectionEndMs)
-      if (!isGone(backend)) return error
-      await aborted([backend.daemon.ended], daemonEndMs)
-      return backend.daemon.ended.aborted ? backend.daemon.ended.reason : error
     },
     async release() {
       const backend = await current.catch(() => undefined)

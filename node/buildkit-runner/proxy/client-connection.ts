@@ -11,8 +11,9 @@ import { status as grpcStatus } from '@grpc/grpc-js'
 import { describeError, HearthError } from '../../../core/errors.ts'
 import { type Scope, scopeId } from '../../../core/scope.ts'
 import type { DaemonHandle } from '../daemon/index.ts'
-import { type Backend, holdBackend } from './backend.ts'
+import { type Backend, blameBackend, holdBackend } from './backend.ts'
 import {
+  type CallRule,
   checkContentRead,
   checkHistoryUpdate,
   type Narrowing,
@@ -47,6 +48,12 @@ export interface ClientConnectionOptions {
   registryHost: string
 }
 
+interface ServedStream {
+  readonly down: ServerHttp2Stream
+  readonly headers: IncomingHttpHeaders
+  readonly rawHeaders: OutgoingHttpHeaders
+}
+
 export function serveConnection(
   deps: BuildProxyDeps & { quiet: QuietTime; waits: ReportWaits; narrowing: Narrowing },
   session: ServerHttp2Session,
@@ -62,6 +69,7 @@ export function serveConnection(
   let stopping = false
   const finished = Promise.withResolvers<void>()
   const solves = new Set<Promise<void>>()
+  const queued = new Map<string, Promise<unknown>>()
   /** Keeps the slot of a client that has come but not yet begun. */
   const presence = deps.scheduler.find(buildId)?.begin('connection')
   const backend = holdBackend(connectBackend)
@@ -87,8 +95,8 @@ export function serveConnection(
 
   session.on('stream', (down, headers, _flags, raw) => {
     down.on('error', () => {}) // 'close' carries what matters.
-    const serving = serveStream(down, headers, headersOf(raw)).catch(async (error) =>
-      sendReply(down, replyFor(await backend.blame(error))),
+    const serving = serveStream(down, headers, headersOf(raw)).catch((error) =>
+      sendReply(down, replyFor(error)),
     )
     if (headers[':path'] === controlSolve) {
       solves.add(serving)
@@ -124,8 +132,23 @@ export function serveConnection(
       throw new HearthError('forbidden', rule.reason, { hint: rule.remedy })
     }
     // Nothing of the stream is read before BuildKit is there: flow control makes the client wait.
-    const { daemon, upstream } = await backend.get({ isQuestion: rule.type === 'passed' })
-    const pass = (): void => passThrough(down, rawHeaders, upstream, backend)
+    const held = await backend.get({ isQuestion: rule.type === 'passed' })
+    try {
+      await serveCall(rule, held, { down, headers, rawHeaders })
+    } catch (error) {
+      throw await blameBackend(held, error)
+    }
+  }
+
+  async function serveCall(
+    rule: Exclude<CallRule, { type: 'refused' }>,
+    held: Backend,
+    { down, headers, rawHeaders }: ServedStream,
+  ): Promise<void> {
+    const path = String(headers[':path'])
+    const { daemon, upstream } = held
+    const blame = (error: unknown): Promise<unknown> => blameBackend(held, error)
+    const pass = (): void => passThrough(down, rawHeaders, upstream, { blame })
     const call = async (message: Buffer): Promise<void> => {
       const call = { headers: metadataOf(rawHeaders), signal: signalOf(down) }
       sendReply(down, await upstream.call(path, message, call))
@@ -147,7 +170,11 @@ export function serveConnection(
           log,
         }
         const message = narrowControlSolve(narrowing, await readPlainRequest(down))
-        return serveSolve(solveDeps, down, rawHeaders, message, { ...options, jobs: owner.jobs })
+        return serveSolve(solveDeps, down, rawHeaders, message, {
+          ...options,
+          jobs: owner.jobs,
+          queued,
+        })
       }
       case 'progress':
         return serveProgress(down, rawHeaders, upstream, {
@@ -183,7 +210,8 @@ export function serveConnection(
         const message = narrowBridgeCall(narrowing, path, await readPlainRequest(down))
         await requireRef(ref, down)
         const job = owner.jobs.get(ref)
-        // Internal solves have no job.
+        // Internal solves have no job. BuildKit waits 3 s for one that it does not know, a queue may take longer.
+        await queued.get(ref)
         if (job === undefined) return call(message)
         sendReply(down, await job.bridge(path, message, metadataOf(rawHeaders), signalOf(down)))
         return
@@ -193,7 +221,7 @@ export function serveConnection(
         await requireRef(ref, down)
         const upstreamRef = owner.jobs.get(ref)?.upstreamRef ?? ref
         const renamed = { ...rawHeaders, [buildIdHeader]: upstreamRef }
-        return passThrough(down, renamed, upstream, backend)
+        return passThrough(down, renamed, upstream, { blame })
       }
     }
   }

@@ -49,6 +49,8 @@ export interface ServeSolveOptions {
   registryHost: string
   /** Where the client's other calls find the job, by the reference the client gave it. */
   jobs: Map<string, SolveJob>
+  /** Internal solves that wait for their slot: BuildKit does not know them yet. */
+  queued: Map<string, Promise<unknown>>
 }
 
 /**
@@ -68,7 +70,9 @@ export async function serveSolve(
   const request = SolveRequest.decode(message)
   // A client's internal solves (buildx asks about sources by them) are nobody's build, but may run steps.
   if (request.internal) {
-    using _slot = (await deps.lease()).begin('solve')
+    const lease = deps.lease()
+    options.queued.set(request.ref, lease)
+    using _slot = (await lease.finally(() => options.queued.delete(request.ref))).begin('solve')
     sendReply(down, await upstream.call(controlSolve, message, { headers: metadata, signal }))
     return
   }
