@@ -67,7 +67,7 @@ async function checkImports(dist: string, dependencies: readonly string[]): Prom
 
 /** Names of packages in static and dynamic imports; relative ones and `node:` ones are left out. */
 export function packagesImportedBy(text: string): string[] {
-  const specifiers = text.matchAll(/(?:\bfrom\s*|\bimport\s*\(?\s*)["']([^"'\n]+)["']/g)
+  const specifiers = text.matchAll(/(?:\bfrom\s*|\bimport\s*\(?\s*)["']([\w@./:-]+)["']/g)
   return [...specifiers]
     .map(([, specifier = '']) => specifier)
     .filter((specifier) => !/^(\.|\/|node:)/.test(specifier))
