@@ -22,7 +22,7 @@ test('results are counted as ava reports them, the skipped ones apart', (t) => {
     '# fail 1',
   )
   t.deepEqual(reader.totals(), { passed: 1, failed: 1, skipped: 1 })
-  t.deepEqual(reader.failures(), ['it breaks'])
+  t.deepEqual(reader.failures(), [{ title: 'it breaks', details: ["    message: 'really'"] }])
   t.true(reader.complete())
   t.deepEqual(shown, [
     '✔ core › a title - with a dash',

@@ -36,7 +36,11 @@ const [exitCode, signal] = (await ended) as [number | null, string | null]
 const totals = reader.totals()
 if (reader.failures().length > 0) {
   print('\nfailed:')
-  for (const title of reader.failures()) print(`  ✘ ${title}`)
+  // Once more, with what was said: whoever reads only the end of a long log finds it here.
+  for (const { title, details } of reader.failures()) {
+    print(`  ✘ ${title}`)
+    for (const line of details) print(`  ${line}`)
+  }
 }
 if (totals.failed === 0 && (exitCode !== 0 || !reader.complete())) {
   // No test is to blame, yet the run is no success: it counts as one failure.

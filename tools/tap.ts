@@ -9,21 +9,32 @@ export interface Totals {
   skipped: number
 }
 
+export interface TestFailure {
+  title: string
+  /** The first lines of what was said about it. */
+  details: readonly string[]
+}
+
 export interface TapReader {
   /** @returns what to show for this line, or undefined. */
   line(text: string): string | undefined
   totals(): Totals
-  /** Titles of what failed, in order. */
-  failures(): readonly string[]
+  /** What failed, in order. */
+  failures(): readonly TestFailure[]
   /** False when the run broke off before its closing plan. */
   complete(): boolean
 }
+
+/** Enough for a failed comparison with its place; what a whole build printed is further up. */
+const detailLinesMax = 30
 
 const resultPattern = /^(not ok|ok) \d+ - (.*?)(?: # (SKIP|TODO)\b.*)?$/
 
 export function createTapReader(): TapReader {
   const totals: Totals = { passed: 0, failed: 0, skipped: 0 }
-  const failures: string[] = []
+  const failures: { title: string; details: string[] }[] = []
+  /** Takes the diagnostics of the result that was read last. */
+  let details: string[] = []
   let finished = false
 
   return {
@@ -31,6 +42,7 @@ export function createTapReader(): TapReader {
       const result = resultPattern.exec(text)
       if (result !== null) {
         const [, verdict, title = '', directive] = result
+        details = []
         if (directive !== undefined) {
           totals.skipped += 1
           return `- ${title} (${directive.toLowerCase()})`
@@ -40,7 +52,7 @@ export function createTapReader(): TapReader {
           return `✔ ${title}`
         }
         totals.failed += 1
-        failures.push(title)
+        failures.push({ title, details })
         return `✘ ${title}`
       }
       if (/^1\.\.\d+/.test(text)) {
@@ -53,7 +65,10 @@ export function createTapReader(): TapReader {
       ) {
         return undefined
       }
-      return text.trim() === '' ? undefined : text.replace(/^# /, '  ')
+      if (text.trim() === '') return undefined
+      const shown = text.replace(/^# /, '  ')
+      if (details.length < detailLinesMax) details.push(shown)
+      return shown
     },
     totals: () => ({ ...totals }),
     failures: () => failures,

@@ -19,7 +19,7 @@ import type { ReportAhead } from './report-waits.ts'
 import { createShadowBuild } from './shadow-build.ts'
 import { createShadowMirror } from './shadow-mirror.ts'
 import { sharedSolveFields } from './solve-edits.ts'
-import { endSolve } from './solve-end.ts'
+import { concludeSolve, endSolve } from './solve-end.ts'
 import { type SolveAnswer, watchFailures } from './solve-failure.ts'
 import { createSolveJob, type SolveJob } from './solve-job.ts'
 import { createStepWatch } from './step-watch.ts'
@@ -127,19 +127,18 @@ export async function serveSolve(
 
   let answer: SolveAnswer
   try {
-    const reply = await job.solve(metadata, signal)
-    sendReply(down, reply)
-    answer = { reply }
+    answer = { reply: await job.solve(metadata, signal) }
   } catch (error) {
     answer = { error }
-    sendReply(down, replyFor(error))
   }
+  const conclusion = await concludeSolve({ job, watch, failures, log }, answer)
+  sendReply(down, 'reply' in answer ? answer.reply : replyFor(answer.error))
   running.dispose()
   const { in: bytesIn, out: bytesOut } = deps.traffic()
   const clientBytes = { in: bytesIn - bytesBefore.in, out: bytesOut - bytesBefore.out }
-  const end = { ref: request.ref, startedAtMs, answer, clientBytes }
+  const end = { ref: request.ref, startedAtMs, answer, conclusion, clientBytes }
   const reported = (): void => ahead[Symbol.dispose]()
-  const endDeps = { ...deps, job, cache, watch, failures, reported, stopped: stopped.signal, log }
+  const endDeps = { ...deps, job, cache, watch, reported, stopped: stopped.signal, log }
   await endSolve(endDeps, end, options.scope)
 }
 

@@ -25,7 +25,17 @@ export interface SolveEnd {
   readonly ref: string
   readonly startedAtMs: number
   readonly answer: SolveAnswer
+  readonly conclusion: SolveConclusion
   readonly clientBytes: { in: number; out: number }
+}
+
+/** What is known of a solve, and what is left of it in BuildKit, when its client gets the answer. */
+export interface SolveConclusion {
+  readonly endedAtMs: number
+  /** Undefined for success. */
+  readonly failure: Failure | undefined
+  /** Whether the shadow holds anything to export. */
+  readonly isWorthKeeping: boolean
 }
 
 /** Status events trail the answer by milliseconds; a report does not wait longer for the last of them. */
@@ -38,6 +48,28 @@ const takeOverMs = 400
 const exportMs = 60 * 60_000
 
 /**
+ * For a failed solve: finds out why, and lets go of all but what it has finished. The client's answer waits for
+ * this, for milliseconds, because BuildKit hands a failure that somebody still holds to everybody who tries again.
+ * Never rejects.
+ */
+export async function concludeSolve(
+  deps: { job: SolveJob; watch: StepWatch; failures: SolveFailures; log: Logger },
+  answer: SolveAnswer,
+): Promise<SolveConclusion> {
+  const endedAtMs = Date.now()
+  let failure: Failure | undefined
+  try {
+    failure = await deps.failures.explain(answer)
+    const isWorthKeeping = failure === undefined || (await keepFinished(deps, failure.cause))
+    return { endedAtMs, failure, isWorthKeeping }
+  } catch (error) {
+    deps.log.error({ error }, 'what a failed solve has finished could not be taken over')
+    deps.job.mirror.cancel()
+    return { endedAtMs, failure, isWorthKeeping: false }
+  }
+}
+
+/**
  * Reports the solve at once, and again when its cache is kept or lost.
  * Resolves when nothing is left to do; never rejects.
  */
@@ -48,7 +80,6 @@ export async function endSolve(
     watch: StepWatch
     records: Records
     quiet: QuietTime
-    failures: SolveFailures
     /** Aborted when the node stops what goes on, with the reason. */
     stopped: AbortSignal
     report: (solve: SolveReport) => void
@@ -60,10 +91,8 @@ export async function endSolve(
   scope: Scope,
 ): Promise<void> {
   const { job, cache, watch, log } = deps
-  const endedAtMs = Date.now()
-  const failure = await deps.failures.explain(end.answer)
+  const { endedAtMs, failure, isWorthKeeping } = end.conclusion
   const outcome = outcomeOf(failure)
-  const succeeded = failure === undefined
   const tell = (keep: KeepOutcome, keepReason: string): void => {
     const { read, kept, linked } = cache.bytes
     deps.report(
@@ -88,11 +117,10 @@ export async function endSolve(
     )
   }
   try {
-    const isWorthKeeping = succeeded || (await keepFinished(deps, failure.cause))
     const keep = isWorthKeeping ? keepCache(deps, scope) : undefined
     await Promise.race([watch.ended(), delay(lastProgressMs, undefined, { ref: false })])
     // A question to a frontend, or a probe: nothing was built and there is nothing to tell.
-    if (succeeded && job.mirror.operations.length === 0) return
+    if (failure === undefined && job.mirror.operations.length === 0) return
     const { KEEP_OUTCOME_NOTHING, KEEP_OUTCOME_PENDING } = KeepOutcome
     tell(isWorthKeeping ? KEEP_OUTCOME_PENDING : KEEP_OUTCOME_NOTHING, '')
     deps.reported()
@@ -113,7 +141,7 @@ const nothingLeftAfter: readonly Cause[] = [
 
 /**
  * Lets go of a build that came to no end, but for what it has finished: whoever tries again, wherever, need
- * not run that again. Nobody waits for this but steps that are to be stopped.
+ * not run that again.
  * @returns whether there is something to keep.
  */
 async function keepFinished(
