@@ -141,6 +141,7 @@ const willing: Script = {
       savedMs: 5000,
       durationMs: request.durationMs,
       failure: undefined,
+      decisions: [],
     },
   }),
 }

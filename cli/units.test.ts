@@ -57,6 +57,7 @@ const build: Build = {
   savedMs: 45_100,
   durationMs: 3400,
   failure: undefined,
+  decisions: [],
 }
 
 test('a summary says time, steps reused, time saved, and where to look', (t) => {

@@ -82,6 +82,9 @@ export function connectMembership(
         controlAddress: addresses.control,
         version,
         nodeId: usableCertificate()?.nodeId ?? '',
+        peerId: '',
+        meshAddresses: [],
+        bulkAddress: '',
       }
       const reply = await callUnary<JoinReply>(
         'join the coordinator',

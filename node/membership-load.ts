@@ -15,5 +15,6 @@ export async function measureLoad(
     diskFreeBytes: freeBytes,
     cacheBytes: deps.store.usage().bytes,
     diskLow: deps.disk.isShort,
+    projects: [],
   }
 }

@@ -4,7 +4,7 @@ import {
   type Plan as PlanMessage,
   type PlannedStep as PlannedStepMessage,
   StepDoubt,
-} from '../proto/generated/hearth/v1/coordinator.ts'
+} from '../proto/generated/hearth/v1/plan.ts'
 import { type Doubt, describePartial, type Plan, type PlannedStep } from './plan.ts'
 
 export function planMessage(plan: Plan): PlanMessage {
@@ -36,6 +36,7 @@ function stepMessage(step: PlannedStep): PlannedStepMessage {
     firstLine: step.source?.firstLine ?? 0,
     lastLine: step.source?.lastLine ?? 0,
     platform: step.platform,
+    lastRanMs: 0,
   }
 }
 

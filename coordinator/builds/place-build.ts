@@ -96,6 +96,8 @@ async function* queueAt(
       buildId: build.id,
       scope: makeScope(build.project, build.line),
       platform: node.platform,
+      plans: [],
+      expectedHits: [],
     },
     { timeoutMs: buildCertificateMs, signal: options.signal },
   )

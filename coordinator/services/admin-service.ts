@@ -128,5 +128,7 @@ function toNode({ node, online, lastSeenAtMs, load }: KnownNode): Node {
     load,
     lastSeenAt: new Date(lastSeenAtMs),
     version: node.version,
+    peerId: '',
+    inMesh: false,
   }
 }

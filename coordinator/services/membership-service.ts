@@ -5,11 +5,11 @@ import { formatVersions, refuseNewer } from '../../core/format-version.ts'
 import { unaryHandler } from '../../core/grpc-handler.ts'
 import type { Identity } from '../../core/identity.ts'
 import type { Logger } from '../../core/log.ts'
-import type {
-  HeartbeatReply,
+import {
+  type HeartbeatReply,
   JoinReply,
-  JoinRequest,
-  MembershipServer,
+  type JoinRequest,
+  type MembershipServer,
 } from '../../proto/generated/hearth/v1/coordinator.ts'
 import { NodeLoad } from '../../proto/generated/hearth/v1/node.ts'
 import { type Authority, hashPublicKey, requireNode, type Tokens } from '../access/index.ts'
@@ -60,7 +60,11 @@ export function createMembershipService(
         .list()
         .filter(({ bytesMax, daysMax }) => bytesMax > 0 || daysMax > 0)
         .map(({ name, bytesMax, daysMax }) => [name, { bytesMax, daysMax }] as const)
-      return { intervalMs: options.heartbeatMs, policies: Object.fromEntries(policies) }
+      return {
+        intervalMs: options.heartbeatMs,
+        policies: Object.fromEntries(policies),
+        expelledPeers: [],
+      }
     }),
     reportBuild: unaryHandler({ log }, ({ report }, { identity }) => {
       if (report === undefined) throw new HearthError('invalid-input', 'the report is missing')
@@ -92,7 +96,8 @@ async function join(
   )
   deps.directory.join({ ...parsed.data, id: nodeId, publicKeyHash })
   const { caPem } = deps.authority
-  return { nodeId, certificatePem, caPem, expiresAt: new Date(expiresAtMs) }
+  const expiresAt = new Date(expiresAtMs)
+  return JoinReply.fromPartial({ nodeId, certificatePem, caPem, expiresAt })
 }
 
 /** Which node this is. A certificate speaks for itself; with a token, an earlier id needs its earlier key. */

@@ -4,7 +4,12 @@ import test from 'ava'
 import type { HearthError } from '../../core/errors.ts'
 import { identityOfCertificate } from '../../core/identity.ts'
 import { makeScope } from '../../core/scope.ts'
-import { BuildOutcome, KeepOutcome, StepOutcome } from '../../proto/generated/hearth/v1/build.ts'
+import {
+  BuildOutcome,
+  KeepOutcome,
+  StepOutcome,
+  StepPrediction,
+} from '../../proto/generated/hearth/v1/build.ts'
 import {
   codeOf,
   eventually,
@@ -148,6 +153,8 @@ test('a reused step saves what it took when it last ran in that project', async 
     lastRanMs: 0,
     error: '',
     platform: 'linux/amd64',
+    key: '',
+    predicted: StepPrediction.STEP_PREDICTION_UNSPECIFIED,
   })
   const run = async (steps: ReturnType<typeof step>[]) => {
     const { buildId } = await client.open()

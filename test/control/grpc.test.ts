@@ -11,6 +11,7 @@ import { silentLogger } from '../../core/log.ts'
 import {
   type HeldBuildsReply,
   type LeaseEvent,
+  LeaseRequest,
   NodeControlClient,
   type NodeControlServer,
   NodeControlService,
@@ -68,8 +69,7 @@ const ask = (
 const stream = (client: NodeControlClient, signal: AbortSignal) =>
   callStream<LeaseEvent>(
     'stream',
-    (sent, options) =>
-      client.lease({ buildId: 'b', scope: undefined, platform: '' }, sent, options),
+    (sent, options) => client.lease(LeaseRequest.fromPartial({ buildId: 'b' }), sent, options),
     { signal, timeoutMs: 20_000 },
   )
 

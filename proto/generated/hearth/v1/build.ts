@@ -7,6 +7,7 @@
 /* eslint-disable */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Timestamp } from "../../google/protobuf/timestamp.ts";
+import { NodeEstimate } from "./plan.ts";
 
 export const protobufPackage = "hearth.v1";
 
@@ -34,6 +35,21 @@ export namespace StepOutcome {
   export type STEP_OUTCOME_FAILED = typeof StepOutcome.STEP_OUTCOME_FAILED;
   export type STEP_OUTCOME_CANCELLED = typeof StepOutcome.STEP_OUTCOME_CANCELLED;
   export type STEP_OUTCOME_NOT_REACHED = typeof StepOutcome.STEP_OUTCOME_NOT_REACHED;
+}
+
+export const StepPrediction = {
+  /** STEP_PREDICTION_UNSPECIFIED - Nothing was known. */
+  STEP_PREDICTION_UNSPECIFIED: 0,
+  STEP_PREDICTION_REUSED: 1,
+  STEP_PREDICTION_RUNS: 2,
+} as const;
+
+export type StepPrediction = typeof StepPrediction[keyof typeof StepPrediction];
+
+export namespace StepPrediction {
+  export type STEP_PREDICTION_UNSPECIFIED = typeof StepPrediction.STEP_PREDICTION_UNSPECIFIED;
+  export type STEP_PREDICTION_REUSED = typeof StepPrediction.STEP_PREDICTION_REUSED;
+  export type STEP_PREDICTION_RUNS = typeof StepPrediction.STEP_PREDICTION_RUNS;
 }
 
 export const BuildOutcome = {
@@ -149,6 +165,10 @@ export interface Step {
   lastRanMs: number;
   error: string;
   platform: string;
+  /** Its step key (plan/); empty when content is unknown that it depends on. */
+  key: string;
+  /** What was expected of it when the build was placed. */
+  predicted: StepPrediction;
 }
 
 /** What went wrong, for people. The texts are one line each and complete without the other fields. */
@@ -191,7 +211,18 @@ export interface SolveReport {
   /** True when a cached blob could not be delivered and the solve was replayed without import. */
   replayed: boolean;
   /** Present unless the solve succeeded. */
-  failure: Failure | undefined;
+  failure:
+    | Failure
+    | undefined;
+  /** Bytes of cache that came from elsewhere for this solve, by where: a node's id, or the name of the object store. */
+  cacheBytesBrought: { [key: string]: number };
+  /** Cached results that the scope's record knows and nobody could deliver, one line each, at most ten. */
+  lacked: string[];
+}
+
+export interface SolveReport_CacheBytesBroughtEntry {
+  key: string;
+  value: number;
 }
 
 export interface BuildReport {
@@ -217,7 +248,21 @@ export interface Build {
   savedMs: number;
   durationMs: number;
   /** Why the build did not succeed: that of the solve that failed first, or what the coordinator knows itself. */
-  failure: Failure | undefined;
+  failure:
+    | Failure
+    | undefined;
+  /** One for each placement. */
+  decisions: PlacementDecision[];
+}
+
+/** Why a platform of a build was sent to a node. */
+export interface PlacementDecision {
+  platforms: string[];
+  chosen:
+    | NodeEstimate
+    | undefined;
+  /** Best first. */
+  runnersUp: NodeEstimate[];
 }
 
 function createBaseScope(): Scope {
@@ -299,6 +344,8 @@ function createBaseStep(): Step {
     lastRanMs: 0,
     error: "",
     platform: "",
+    key: "",
+    predicted: 0,
   };
 }
 
@@ -333,6 +380,12 @@ export const Step: MessageFns<Step> = {
     }
     if (message.platform !== "") {
       writer.uint32(82).string(message.platform);
+    }
+    if (message.key !== "") {
+      writer.uint32(90).string(message.key);
+    }
+    if (message.predicted !== 0) {
+      writer.uint32(96).int32(message.predicted);
     }
     return writer;
   },
@@ -430,6 +483,22 @@ export const Step: MessageFns<Step> = {
             message.platform = reader.string();
             continue;
           }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.predicted = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -457,6 +526,8 @@ export const Step: MessageFns<Step> = {
     message.lastRanMs = object.lastRanMs ?? 0;
     message.error = object.error ?? "";
     message.platform = object.platform ?? "";
+    message.key = object.key ?? "";
+    message.predicted = object.predicted ?? 0;
     return message;
   },
 };
@@ -617,6 +688,8 @@ function createBaseSolveReport(): SolveReport {
     error: "",
     replayed: false,
     failure: undefined,
+    cacheBytesBrought: {},
+    lacked: [],
   };
 }
 
@@ -666,6 +739,12 @@ export const SolveReport: MessageFns<SolveReport> = {
     }
     if (message.failure !== undefined) {
       Failure.encode(message.failure, writer.uint32(122).fork()).join();
+    }
+    globalThis.Object.entries(message.cacheBytesBrought).forEach(([key, value]: [string, number]) => {
+      SolveReport_CacheBytesBroughtEntry.encode({ key: key as any, value }, writer.uint32(130).fork()).join();
+    });
+    for (const v of message.lacked) {
+      writer.uint32(138).string(v!);
     }
     return writer;
   },
@@ -803,6 +882,25 @@ export const SolveReport: MessageFns<SolveReport> = {
             message.failure = Failure.decode(reader, reader.uint32());
             continue;
           }
+          case 16: {
+            if (tag !== 130) {
+              break;
+            }
+
+            const entry16 = SolveReport_CacheBytesBroughtEntry.decode(reader, reader.uint32());
+            if (entry16.value !== undefined) {
+              message.cacheBytesBrought[entry16.key] = entry16.value;
+            }
+            continue;
+          }
+          case 17: {
+            if (tag !== 138) {
+              break;
+            }
+
+            message.lacked.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -837,6 +935,81 @@ export const SolveReport: MessageFns<SolveReport> = {
     message.failure = (object.failure !== undefined && object.failure !== null)
       ? Failure.fromPartial(object.failure)
       : undefined;
+    message.cacheBytesBrought = (globalThis.Object.entries(object.cacheBytesBrought ?? {}) as [string, number][])
+      .reduce((acc: { [key: string]: number }, [key, value]: [string, number]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.Number(value);
+        }
+        return acc;
+      }, {});
+    message.lacked = object.lacked?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseSolveReport_CacheBytesBroughtEntry(): SolveReport_CacheBytesBroughtEntry {
+  return { key: "", value: 0 };
+}
+
+export const SolveReport_CacheBytesBroughtEntry: MessageFns<SolveReport_CacheBytesBroughtEntry> = {
+  encode(message: SolveReport_CacheBytesBroughtEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== 0) {
+      writer.uint32(16).int64(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SolveReport_CacheBytesBroughtEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSolveReport_CacheBytesBroughtEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.value = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<SolveReport_CacheBytesBroughtEntry>): SolveReport_CacheBytesBroughtEntry {
+    return SolveReport_CacheBytesBroughtEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SolveReport_CacheBytesBroughtEntry>): SolveReport_CacheBytesBroughtEntry {
+    const message = createBaseSolveReport_CacheBytesBroughtEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? 0;
     return message;
   },
 };
@@ -947,6 +1120,7 @@ function createBaseBuild(): Build {
     savedMs: 0,
     durationMs: 0,
     failure: undefined,
+    decisions: [],
   };
 }
 
@@ -990,6 +1164,9 @@ export const Build: MessageFns<Build> = {
     }
     if (message.failure !== undefined) {
       Failure.encode(message.failure, writer.uint32(106).fork()).join();
+    }
+    for (const v of message.decisions) {
+      PlacementDecision.encode(v!, writer.uint32(114).fork()).join();
     }
     return writer;
   },
@@ -1111,6 +1288,14 @@ export const Build: MessageFns<Build> = {
             message.failure = Failure.decode(reader, reader.uint32());
             continue;
           }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.decisions.push(PlacementDecision.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1143,6 +1328,88 @@ export const Build: MessageFns<Build> = {
     message.failure = (object.failure !== undefined && object.failure !== null)
       ? Failure.fromPartial(object.failure)
       : undefined;
+    message.decisions = object.decisions?.map((e) => PlacementDecision.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBasePlacementDecision(): PlacementDecision {
+  return { platforms: [], chosen: undefined, runnersUp: [] };
+}
+
+export const PlacementDecision: MessageFns<PlacementDecision> = {
+  encode(message: PlacementDecision, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.platforms) {
+      writer.uint32(10).string(v!);
+    }
+    if (message.chosen !== undefined) {
+      NodeEstimate.encode(message.chosen, writer.uint32(18).fork()).join();
+    }
+    for (const v of message.runnersUp) {
+      NodeEstimate.encode(v!, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PlacementDecision {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePlacementDecision();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.platforms.push(reader.string());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.chosen = NodeEstimate.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.runnersUp.push(NodeEstimate.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<PlacementDecision>): PlacementDecision {
+    return PlacementDecision.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PlacementDecision>): PlacementDecision {
+    const message = createBasePlacementDecision();
+    message.platforms = object.platforms?.map((e) => e) || [];
+    message.chosen = (object.chosen !== undefined && object.chosen !== null)
+      ? NodeEstimate.fromPartial(object.chosen)
+      : undefined;
+    message.runnersUp = object.runnersUp?.map((e) => NodeEstimate.fromPartial(e)) || [];
     return message;
   },
 };

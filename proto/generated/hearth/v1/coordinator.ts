@@ -23,6 +23,7 @@ import {
 import { Timestamp } from "../../google/protobuf/timestamp.ts";
 import { Build, BuildOutcome, BuildReport, Scope } from "./build.ts";
 import { CachePolicy, NodeCacheUsage, NodeLoad, VerifyEvent } from "./node.ts";
+import { Heat, NodeEstimate, Plan } from "./plan.ts";
 
 export const protobufPackage = "hearth.v1";
 
@@ -32,23 +33,6 @@ export const protobufFileName = "hearth/v1/coordinator.proto";
  * What clients and nodes ask of the coordinator. Clients authenticate with a bearer token in the
  * "authorization" metadata; nodes with the certificate that Join gave them.
  */
-
-/** Why BuildKit may decide otherwise than the key says. */
-export const StepDoubt = {
-  STEP_DOUBT_NONE: 0,
-  /** STEP_DOUBT_CONTENT - It may be recognized by the content of another step's files although its key is new. */
-  STEP_DOUBT_CONTENT: 1,
-  /** STEP_DOUBT_SOURCE - It stands on something that is named and not pinned, such as an image's tag. */
-  STEP_DOUBT_SOURCE: 2,
-} as const;
-
-export type StepDoubt = typeof StepDoubt[keyof typeof StepDoubt];
-
-export namespace StepDoubt {
-  export type STEP_DOUBT_NONE = typeof StepDoubt.STEP_DOUBT_NONE;
-  export type STEP_DOUBT_CONTENT = typeof StepDoubt.STEP_DOUBT_CONTENT;
-  export type STEP_DOUBT_SOURCE = typeof StepDoubt.STEP_DOUBT_SOURCE;
-}
 
 export interface OpenBuildRequest {
   /** Protocol version of the client; a coordinator refuses what it does not know with FAILED_PRECONDITION. */
@@ -93,53 +77,6 @@ export interface Standby {
   endpoints: Endpoint[];
 }
 
-/** The steps of one platform with their keys, as the client made them (plan/). */
-export interface Plan {
-  /** As it was asked for; empty: the builder's own. */
-  platform: string;
-  /** Inputs come before what uses them. */
-  steps: PlannedStep[];
-  /** Why the plan is incomplete; empty when it is complete. */
-  partialReason: string;
-  /**
-   * Digests of what the build reads from the client's folders, by the id of the request: with them a node makes
-   * the same keys from the definition that it sees.
-   */
-  contents: { [key: string]: string };
-}
-
-export interface Plan_ContentsEntry {
-  key: string;
-  value: string;
-}
-
-export interface PlannedStep {
-  /** Empty when content is unknown that it depends on. */
-  key: string;
-  name: string;
-  /** Blind to content, as in Step: what durations are known by. */
-  operationDigest: string;
-  /** Keys of the steps it builds on. */
-  inputs: string[];
-  /** Of the base images that it stands on directly, as far as they are pinned. */
-  imageDigests: string[];
-  cacheMounts: PlannedCacheMount[];
-  /** No cache is asked, or BuildKit never recognizes it. */
-  runsAnyway: boolean;
-  doubt: StepDoubt;
-  dockerfile: string;
-  firstLine: number;
-  lastLine: number;
-  /** Empty: the same on all platforms. */
-  platform: string;
-}
-
-export interface PlannedCacheMount {
-  id: string;
-  /** "shared", "private" or "locked". */
-  sharing: string;
-}
-
 export interface PlaceBuildRequest {
   buildId: string;
   /** Empty when the client made none. */
@@ -148,6 +85,37 @@ export interface PlaceBuildRequest {
 
 export interface PlaceBuildEvent {
   event: { $case: "queued"; value: Queued } | { $case: "placement"; value: Placement } | undefined;
+}
+
+export interface PriceBuildRequest {
+  project: string;
+  /** One for each platform. */
+  plans: Plan[];
+}
+
+export interface PriceBuildReply {
+  /** In the order of the plans. */
+  plans: PricedPlan[];
+}
+
+export interface PricedPlan {
+  platform: string;
+  /** Best first; without nodes that cannot build the platform now. */
+  nodes: NodeEstimate[];
+  /** In the order of the plan's steps. */
+  steps: StepPrice[];
+}
+
+export interface StepPrice {
+  key: string;
+  /** What the result's layers weigh, with those below; 0 when nobody said. */
+  bytes: number;
+  nodes: NodeHeat[];
+}
+
+export interface NodeHeat {
+  nodeId: string;
+  heat: Heat;
 }
 
 export interface Queued {
@@ -213,6 +181,10 @@ export interface Node {
   load: NodeLoad | undefined;
   lastSeenAt: Date | undefined;
   version: string;
+  /** libp2p peer id; empty for a node that is not in the mesh. */
+  peerId: string;
+  /** Whether the coordinator's own peer is connected to it. */
+  inMesh: boolean;
 }
 
 export interface ListProjectsRequest {
@@ -300,13 +272,26 @@ export interface JoinRequest {
   version: string;
   /** The id of an earlier life, when the node kept it. */
   nodeId: string;
+  /** libp2p peer id of an Ed25519 key, as text; empty for a node that stays out of the mesh. */
+  peerId: string;
+  /** Multiaddresses with TCP ports, as other peers reach it; empty the first time, as above. */
+  meshAddresses: string[];
+  /** "host:port" of the direct road for blobs. */
+  bulkAddress: string;
 }
 
 export interface JoinReply {
   nodeId: string;
   certificatePem: string;
   caPem: string;
-  expiresAt: Date | undefined;
+  expiresAt:
+    | Date
+    | undefined;
+  /** Signed membership of the node's peer (mesh/membership), and the key that verifies it (DER SubjectPublicKeyInfo). */
+  membership: Buffer;
+  membershipKey: Buffer;
+  /** Signed memberships of the other members, the coordinator's peer among them. */
+  roster: Buffer[];
 }
 
 export interface HeartbeatRequest {
@@ -322,6 +307,8 @@ export interface HeartbeatReply {
   intervalMs: number;
   /** Cache policies by project, for the nodes' eviction. */
   policies: { [key: string]: CachePolicy };
+  /** Peer ids whose membership was taken back. */
+  expelledPeers: string[];
 }
 
 export interface HeartbeatReply_PoliciesEntry {
@@ -716,442 +703,6 @@ export const Standby: MessageFns<Standby> = {
   },
 };
 
-function createBasePlan(): Plan {
-  return { platform: "", steps: [], partialReason: "", contents: {} };
-}
-
-export const Plan: MessageFns<Plan> = {
-  encode(message: Plan, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.platform !== "") {
-      writer.uint32(10).string(message.platform);
-    }
-    for (const v of message.steps) {
-      PlannedStep.encode(v!, writer.uint32(18).fork()).join();
-    }
-    if (message.partialReason !== "") {
-      writer.uint32(26).string(message.partialReason);
-    }
-    globalThis.Object.entries(message.contents).forEach(([key, value]: [string, string]) => {
-      Plan_ContentsEntry.encode({ key: key as any, value }, writer.uint32(34).fork()).join();
-    });
-    return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): Plan {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
-    if (previousRecursionDepth >= 100) {
-      throw new globalThis.Error("protobuf decode recursion limit exceeded");
-    }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
-    try {
-      const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBasePlan();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
-        switch (tag >>> 3) {
-          case 1: {
-            if (tag !== 10) {
-              break;
-            }
-
-            message.platform = reader.string();
-            continue;
-          }
-          case 2: {
-            if (tag !== 18) {
-              break;
-            }
-
-            message.steps.push(PlannedStep.decode(reader, reader.uint32()));
-            continue;
-          }
-          case 3: {
-            if (tag !== 26) {
-              break;
-            }
-
-            message.partialReason = reader.string();
-            continue;
-          }
-          case 4: {
-            if (tag !== 34) {
-              break;
-            }
-
-            const entry4 = Plan_ContentsEntry.decode(reader, reader.uint32());
-            if (entry4.value !== undefined) {
-              message.contents[entry4.key] = entry4.value;
-            }
-            continue;
-          }
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
-        }
-        reader.skip(tag & 7);
-      }
-      return message;
-    } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
-    }
-  },
-
-  create(base?: DeepPartial<Plan>): Plan {
-    return Plan.fromPartial(base ?? {});
-  },
-  fromPartial(object: DeepPartial<Plan>): Plan {
-    const message = createBasePlan();
-    message.platform = object.platform ?? "";
-    message.steps = object.steps?.map((e) => PlannedStep.fromPartial(e)) || [];
-    message.partialReason = object.partialReason ?? "";
-    message.contents = (globalThis.Object.entries(object.contents ?? {}) as [string, string][]).reduce(
-      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
-        if (value !== undefined) {
-          acc[key] = globalThis.String(value);
-        }
-        return acc;
-      },
-      {},
-    );
-    return message;
-  },
-};
-
-function createBasePlan_ContentsEntry(): Plan_ContentsEntry {
-  return { key: "", value: "" };
-}
-
-export const Plan_ContentsEntry: MessageFns<Plan_ContentsEntry> = {
-  encode(message: Plan_ContentsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.key !== "") {
-      writer.uint32(10).string(message.key);
-    }
-    if (message.value !== "") {
-      writer.uint32(18).string(message.value);
-    }
-    return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): Plan_ContentsEntry {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
-    if (previousRecursionDepth >= 100) {
-      throw new globalThis.Error("protobuf decode recursion limit exceeded");
-    }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
-    try {
-      const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBasePlan_ContentsEntry();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
-        switch (tag >>> 3) {
-          case 1: {
-            if (tag !== 10) {
-              break;
-            }
-
-            message.key = reader.string();
-            continue;
-          }
-          case 2: {
-            if (tag !== 18) {
-              break;
-            }
-
-            message.value = reader.string();
-            continue;
-          }
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
-        }
-        reader.skip(tag & 7);
-      }
-      return message;
-    } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
-    }
-  },
-
-  create(base?: DeepPartial<Plan_ContentsEntry>): Plan_ContentsEntry {
-    return Plan_ContentsEntry.fromPartial(base ?? {});
-  },
-  fromPartial(object: DeepPartial<Plan_ContentsEntry>): Plan_ContentsEntry {
-    const message = createBasePlan_ContentsEntry();
-    message.key = object.key ?? "";
-    message.value = object.value ?? "";
-    return message;
-  },
-};
-
-function createBasePlannedStep(): PlannedStep {
-  return {
-    key: "",
-    name: "",
-    operationDigest: "",
-    inputs: [],
-    imageDigests: [],
-    cacheMounts: [],
-    runsAnyway: false,
-    doubt: 0,
-    dockerfile: "",
-    firstLine: 0,
-    lastLine: 0,
-    platform: "",
-  };
-}
-
-export const PlannedStep: MessageFns<PlannedStep> = {
-  encode(message: PlannedStep, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.key !== "") {
-      writer.uint32(10).string(message.key);
-    }
-    if (message.name !== "") {
-      writer.uint32(18).string(message.name);
-    }
-    if (message.operationDigest !== "") {
-      writer.uint32(26).string(message.operationDigest);
-    }
-    for (const v of message.inputs) {
-      writer.uint32(34).string(v!);
-    }
-    for (const v of message.imageDigests) {
-      writer.uint32(42).string(v!);
-    }
-    for (const v of message.cacheMounts) {
-      PlannedCacheMount.encode(v!, writer.uint32(50).fork()).join();
-    }
-    if (message.runsAnyway !== false) {
-      writer.uint32(56).bool(message.runsAnyway);
-    }
-    if (message.doubt !== 0) {
-      writer.uint32(64).int32(message.doubt);
-    }
-    if (message.dockerfile !== "") {
-      writer.uint32(74).string(message.dockerfile);
-    }
-    if (message.firstLine !== 0) {
-      writer.uint32(80).int32(message.firstLine);
-    }
-    if (message.lastLine !== 0) {
-      writer.uint32(88).int32(message.lastLine);
-    }
-    if (message.platform !== "") {
-      writer.uint32(98).string(message.platform);
-    }
-    return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): PlannedStep {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
-    if (previousRecursionDepth >= 100) {
-      throw new globalThis.Error("protobuf decode recursion limit exceeded");
-    }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
-    try {
-      const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBasePlannedStep();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
-        switch (tag >>> 3) {
-          case 1: {
-            if (tag !== 10) {
-              break;
-            }
-
-            message.key = reader.string();
-            continue;
-          }
-          case 2: {
-            if (tag !== 18) {
-              break;
-            }
-
-            message.name = reader.string();
-            continue;
-          }
-          case 3: {
-            if (tag !== 26) {
-              break;
-            }
-
-            message.operationDigest = reader.string();
-            continue;
-          }
-          case 4: {
-            if (tag !== 34) {
-              break;
-            }
-
-            message.inputs.push(reader.string());
-            continue;
-          }
-          case 5: {
-            if (tag !== 42) {
-              break;
-            }
-
-            message.imageDigests.push(reader.string());
-            continue;
-          }
-          case 6: {
-            if (tag !== 50) {
-              break;
-            }
-
-            message.cacheMounts.push(PlannedCacheMount.decode(reader, reader.uint32()));
-            continue;
-          }
-          case 7: {
-            if (tag !== 56) {
-              break;
-            }
-
-            message.runsAnyway = reader.bool();
-            continue;
-          }
-          case 8: {
-            if (tag !== 64) {
-              break;
-            }
-
-            message.doubt = reader.int32() as any;
-            continue;
-          }
-          case 9: {
-            if (tag !== 74) {
-              break;
-            }
-
-            message.dockerfile = reader.string();
-            continue;
-          }
-          case 10: {
-            if (tag !== 80) {
-              break;
-            }
-
-            message.firstLine = reader.int32();
-            continue;
-          }
-          case 11: {
-            if (tag !== 88) {
-              break;
-            }
-
-            message.lastLine = reader.int32();
-            continue;
-          }
-          case 12: {
-            if (tag !== 98) {
-              break;
-            }
-
-            message.platform = reader.string();
-            continue;
-          }
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
-        }
-        reader.skip(tag & 7);
-      }
-      return message;
-    } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
-    }
-  },
-
-  create(base?: DeepPartial<PlannedStep>): PlannedStep {
-    return PlannedStep.fromPartial(base ?? {});
-  },
-  fromPartial(object: DeepPartial<PlannedStep>): PlannedStep {
-    const message = createBasePlannedStep();
-    message.key = object.key ?? "";
-    message.name = object.name ?? "";
-    message.operationDigest = object.operationDigest ?? "";
-    message.inputs = object.inputs?.map((e) => e) || [];
-    message.imageDigests = object.imageDigests?.map((e) => e) || [];
-    message.cacheMounts = object.cacheMounts?.map((e) => PlannedCacheMount.fromPartial(e)) || [];
-    message.runsAnyway = object.runsAnyway ?? false;
-    message.doubt = object.doubt ?? 0;
-    message.dockerfile = object.dockerfile ?? "";
-    message.firstLine = object.firstLine ?? 0;
-    message.lastLine = object.lastLine ?? 0;
-    message.platform = object.platform ?? "";
-    return message;
-  },
-};
-
-function createBasePlannedCacheMount(): PlannedCacheMount {
-  return { id: "", sharing: "" };
-}
-
-export const PlannedCacheMount: MessageFns<PlannedCacheMount> = {
-  encode(message: PlannedCacheMount, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.id !== "") {
-      writer.uint32(10).string(message.id);
-    }
-    if (message.sharing !== "") {
-      writer.uint32(18).string(message.sharing);
-    }
-    return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): PlannedCacheMount {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
-    if (previousRecursionDepth >= 100) {
-      throw new globalThis.Error("protobuf decode recursion limit exceeded");
-    }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
-    try {
-      const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBasePlannedCacheMount();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
-        switch (tag >>> 3) {
-          case 1: {
-            if (tag !== 10) {
-              break;
-            }
-
-            message.id = reader.string();
-            continue;
-          }
-          case 2: {
-            if (tag !== 18) {
-              break;
-            }
-
-            message.sharing = reader.string();
-            continue;
-          }
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
-        }
-        reader.skip(tag & 7);
-      }
-      return message;
-    } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
-    }
-  },
-
-  create(base?: DeepPartial<PlannedCacheMount>): PlannedCacheMount {
-    return PlannedCacheMount.fromPartial(base ?? {});
-  },
-  fromPartial(object: DeepPartial<PlannedCacheMount>): PlannedCacheMount {
-    const message = createBasePlannedCacheMount();
-    message.id = object.id ?? "";
-    message.sharing = object.sharing ?? "";
-    return message;
-  },
-};
-
 function createBasePlaceBuildRequest(): PlaceBuildRequest {
   return { buildId: "", plans: [] };
 }
@@ -1296,6 +847,353 @@ export const PlaceBuildEvent: MessageFns<PlaceBuildEvent> = {
         break;
       }
     }
+    return message;
+  },
+};
+
+function createBasePriceBuildRequest(): PriceBuildRequest {
+  return { project: "", plans: [] };
+}
+
+export const PriceBuildRequest: MessageFns<PriceBuildRequest> = {
+  encode(message: PriceBuildRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.project !== "") {
+      writer.uint32(10).string(message.project);
+    }
+    for (const v of message.plans) {
+      Plan.encode(v!, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PriceBuildRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePriceBuildRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.project = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.plans.push(Plan.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<PriceBuildRequest>): PriceBuildRequest {
+    return PriceBuildRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PriceBuildRequest>): PriceBuildRequest {
+    const message = createBasePriceBuildRequest();
+    message.project = object.project ?? "";
+    message.plans = object.plans?.map((e) => Plan.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBasePriceBuildReply(): PriceBuildReply {
+  return { plans: [] };
+}
+
+export const PriceBuildReply: MessageFns<PriceBuildReply> = {
+  encode(message: PriceBuildReply, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.plans) {
+      PricedPlan.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PriceBuildReply {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePriceBuildReply();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.plans.push(PricedPlan.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<PriceBuildReply>): PriceBuildReply {
+    return PriceBuildReply.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PriceBuildReply>): PriceBuildReply {
+    const message = createBasePriceBuildReply();
+    message.plans = object.plans?.map((e) => PricedPlan.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBasePricedPlan(): PricedPlan {
+  return { platform: "", nodes: [], steps: [] };
+}
+
+export const PricedPlan: MessageFns<PricedPlan> = {
+  encode(message: PricedPlan, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.platform !== "") {
+      writer.uint32(10).string(message.platform);
+    }
+    for (const v of message.nodes) {
+      NodeEstimate.encode(v!, writer.uint32(18).fork()).join();
+    }
+    for (const v of message.steps) {
+      StepPrice.encode(v!, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PricedPlan {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePricedPlan();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.platform = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.nodes.push(NodeEstimate.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.steps.push(StepPrice.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<PricedPlan>): PricedPlan {
+    return PricedPlan.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PricedPlan>): PricedPlan {
+    const message = createBasePricedPlan();
+    message.platform = object.platform ?? "";
+    message.nodes = object.nodes?.map((e) => NodeEstimate.fromPartial(e)) || [];
+    message.steps = object.steps?.map((e) => StepPrice.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseStepPrice(): StepPrice {
+  return { key: "", bytes: 0, nodes: [] };
+}
+
+export const StepPrice: MessageFns<StepPrice> = {
+  encode(message: StepPrice, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.bytes !== 0) {
+      writer.uint32(16).int64(message.bytes);
+    }
+    for (const v of message.nodes) {
+      NodeHeat.encode(v!, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StepPrice {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStepPrice();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.bytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.nodes.push(NodeHeat.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<StepPrice>): StepPrice {
+    return StepPrice.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<StepPrice>): StepPrice {
+    const message = createBaseStepPrice();
+    message.key = object.key ?? "";
+    message.bytes = object.bytes ?? 0;
+    message.nodes = object.nodes?.map((e) => NodeHeat.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseNodeHeat(): NodeHeat {
+  return { nodeId: "", heat: 0 };
+}
+
+export const NodeHeat: MessageFns<NodeHeat> = {
+  encode(message: NodeHeat, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.nodeId !== "") {
+      writer.uint32(10).string(message.nodeId);
+    }
+    if (message.heat !== 0) {
+      writer.uint32(16).int32(message.heat);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): NodeHeat {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseNodeHeat();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.nodeId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.heat = reader.int32() as any;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<NodeHeat>): NodeHeat {
+    return NodeHeat.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<NodeHeat>): NodeHeat {
+    const message = createBaseNodeHeat();
+    message.nodeId = object.nodeId ?? "";
+    message.heat = object.heat ?? 0;
     return message;
   },
 };
@@ -1934,6 +1832,8 @@ function createBaseNode(): Node {
     load: undefined,
     lastSeenAt: undefined,
     version: "",
+    peerId: "",
+    inMesh: false,
   };
 }
 
@@ -1962,6 +1862,12 @@ export const Node: MessageFns<Node> = {
     }
     if (message.version !== "") {
       writer.uint32(66).string(message.version);
+    }
+    if (message.peerId !== "") {
+      writer.uint32(74).string(message.peerId);
+    }
+    if (message.inMesh !== false) {
+      writer.uint32(80).bool(message.inMesh);
     }
     return writer;
   },
@@ -2043,6 +1949,22 @@ export const Node: MessageFns<Node> = {
             message.version = reader.string();
             continue;
           }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.peerId = reader.string();
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.inMesh = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2068,6 +1990,8 @@ export const Node: MessageFns<Node> = {
     message.load = (object.load !== undefined && object.load !== null) ? NodeLoad.fromPartial(object.load) : undefined;
     message.lastSeenAt = object.lastSeenAt ?? undefined;
     message.version = object.version ?? "";
+    message.peerId = object.peerId ?? "";
+    message.inMesh = object.inMesh ?? false;
     return message;
   },
 };
@@ -2976,6 +2900,9 @@ function createBaseJoinRequest(): JoinRequest {
     controlAddress: "",
     version: "",
     nodeId: "",
+    peerId: "",
+    meshAddresses: [],
+    bulkAddress: "",
   };
 }
 
@@ -3007,6 +2934,15 @@ export const JoinRequest: MessageFns<JoinRequest> = {
     }
     if (message.nodeId !== "") {
       writer.uint32(74).string(message.nodeId);
+    }
+    if (message.peerId !== "") {
+      writer.uint32(82).string(message.peerId);
+    }
+    for (const v of message.meshAddresses) {
+      writer.uint32(90).string(v!);
+    }
+    if (message.bulkAddress !== "") {
+      writer.uint32(98).string(message.bulkAddress);
     }
     return writer;
   },
@@ -3096,6 +3032,30 @@ export const JoinRequest: MessageFns<JoinRequest> = {
             message.nodeId = reader.string();
             continue;
           }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.peerId = reader.string();
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.meshAddresses.push(reader.string());
+            continue;
+          }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.bulkAddress = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3122,12 +3082,23 @@ export const JoinRequest: MessageFns<JoinRequest> = {
     message.controlAddress = object.controlAddress ?? "";
     message.version = object.version ?? "";
     message.nodeId = object.nodeId ?? "";
+    message.peerId = object.peerId ?? "";
+    message.meshAddresses = object.meshAddresses?.map((e) => e) || [];
+    message.bulkAddress = object.bulkAddress ?? "";
     return message;
   },
 };
 
 function createBaseJoinReply(): JoinReply {
-  return { nodeId: "", certificatePem: "", caPem: "", expiresAt: undefined };
+  return {
+    nodeId: "",
+    certificatePem: "",
+    caPem: "",
+    expiresAt: undefined,
+    membership: Buffer.alloc(0),
+    membershipKey: Buffer.alloc(0),
+    roster: [],
+  };
 }
 
 export const JoinReply: MessageFns<JoinReply> = {
@@ -3143,6 +3114,15 @@ export const JoinReply: MessageFns<JoinReply> = {
     }
     if (message.expiresAt !== undefined) {
       Timestamp.encode(toTimestamp(message.expiresAt), writer.uint32(34).fork()).join();
+    }
+    if (message.membership.length !== 0) {
+      writer.uint32(42).bytes(message.membership);
+    }
+    if (message.membershipKey.length !== 0) {
+      writer.uint32(50).bytes(message.membershipKey);
+    }
+    for (const v of message.roster) {
+      writer.uint32(58).bytes(v!);
     }
     return writer;
   },
@@ -3192,6 +3172,30 @@ export const JoinReply: MessageFns<JoinReply> = {
             message.expiresAt = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.membership = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.membershipKey = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.roster.push(Buffer.from(reader.bytes()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3213,6 +3217,9 @@ export const JoinReply: MessageFns<JoinReply> = {
     message.certificatePem = object.certificatePem ?? "";
     message.caPem = object.caPem ?? "";
     message.expiresAt = object.expiresAt ?? undefined;
+    message.membership = object.membership ?? Buffer.alloc(0);
+    message.membershipKey = object.membershipKey ?? Buffer.alloc(0);
+    message.roster = object.roster?.map((e) => e) || [];
     return message;
   },
 };
@@ -3297,7 +3304,7 @@ export const HeartbeatRequest: MessageFns<HeartbeatRequest> = {
 };
 
 function createBaseHeartbeatReply(): HeartbeatReply {
-  return { intervalMs: 0, policies: {} };
+  return { intervalMs: 0, policies: {}, expelledPeers: [] };
 }
 
 export const HeartbeatReply: MessageFns<HeartbeatReply> = {
@@ -3308,6 +3315,9 @@ export const HeartbeatReply: MessageFns<HeartbeatReply> = {
     globalThis.Object.entries(message.policies).forEach(([key, value]: [string, CachePolicy]) => {
       HeartbeatReply_PoliciesEntry.encode({ key: key as any, value }, writer.uint32(18).fork()).join();
     });
+    for (const v of message.expelledPeers) {
+      writer.uint32(26).string(v!);
+    }
     return writer;
   },
 
@@ -3343,6 +3353,14 @@ export const HeartbeatReply: MessageFns<HeartbeatReply> = {
             }
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.expelledPeers.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3370,6 +3388,7 @@ export const HeartbeatReply: MessageFns<HeartbeatReply> = {
       },
       {},
     );
+    message.expelledPeers = object.expelledPeers?.map((e) => e) || [];
     return message;
   },
 };

@@ -22,6 +22,7 @@ import {
 } from "@grpc/grpc-js";
 import { Timestamp } from "../../google/protobuf/timestamp.ts";
 import { Scope } from "./build.ts";
+import { Plan } from "./plan.ts";
 
 export const protobufPackage = "hearth.v1";
 
@@ -33,6 +34,10 @@ export interface LeaseRequest {
   buildId: string;
   scope: Scope | undefined;
   platform: string;
+  /** What this node is to build, as far as the client could say: it begins to fetch what the build will hit. */
+  plans: Plan[];
+  /** Keys of steps that are expected to be reused on this node. */
+  expectedHits: string[];
 }
 
 export interface LeaseEvent {
@@ -75,6 +80,17 @@ export interface NodeLoad {
   cacheBytes: number;
   /** True while the node gives no new leases for want of disk space. */
   diskLow: boolean;
+  projects: ProjectHeat[];
+}
+
+/** How warm a node is for a project. */
+export interface ProjectHeat {
+  project: string;
+  /** In its cache store. */
+  heldBytes: number;
+  /** Steps whose results its BuildKit has in its present state, and those whose layers it holds at all. */
+  hotSteps: number;
+  heldSteps: number;
 }
 
 export interface UsageRequest {
@@ -193,7 +209,7 @@ export interface CachePolicy {
 }
 
 function createBaseLeaseRequest(): LeaseRequest {
-  return { buildId: "", scope: undefined, platform: "" };
+  return { buildId: "", scope: undefined, platform: "", plans: [], expectedHits: [] };
 }
 
 export const LeaseRequest: MessageFns<LeaseRequest> = {
@@ -206,6 +222,12 @@ export const LeaseRequest: MessageFns<LeaseRequest> = {
     }
     if (message.platform !== "") {
       writer.uint32(26).string(message.platform);
+    }
+    for (const v of message.plans) {
+      Plan.encode(v!, writer.uint32(34).fork()).join();
+    }
+    for (const v of message.expectedHits) {
+      writer.uint32(42).string(v!);
     }
     return writer;
   },
@@ -247,6 +269,22 @@ export const LeaseRequest: MessageFns<LeaseRequest> = {
             message.platform = reader.string();
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.plans.push(Plan.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.expectedHits.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -267,6 +305,8 @@ export const LeaseRequest: MessageFns<LeaseRequest> = {
     message.buildId = object.buildId ?? "";
     message.scope = (object.scope !== undefined && object.scope !== null) ? Scope.fromPartial(object.scope) : undefined;
     message.platform = object.platform ?? "";
+    message.plans = object.plans?.map((e) => Plan.fromPartial(e)) || [];
+    message.expectedHits = object.expectedHits?.map((e) => e) || [];
     return message;
   },
 };
@@ -695,7 +735,16 @@ export const HeldBuildsReply: MessageFns<HeldBuildsReply> = {
 };
 
 function createBaseNodeLoad(): NodeLoad {
-  return { slots: 0, slotsUsed: 0, queued: 0, draining: false, diskFreeBytes: 0, cacheBytes: 0, diskLow: false };
+  return {
+    slots: 0,
+    slotsUsed: 0,
+    queued: 0,
+    draining: false,
+    diskFreeBytes: 0,
+    cacheBytes: 0,
+    diskLow: false,
+    projects: [],
+  };
 }
 
 export const NodeLoad: MessageFns<NodeLoad> = {
@@ -720,6 +769,9 @@ export const NodeLoad: MessageFns<NodeLoad> = {
     }
     if (message.diskLow !== false) {
       writer.uint32(56).bool(message.diskLow);
+    }
+    for (const v of message.projects) {
+      ProjectHeat.encode(v!, writer.uint32(66).fork()).join();
     }
     return writer;
   },
@@ -793,6 +845,14 @@ export const NodeLoad: MessageFns<NodeLoad> = {
             message.diskLow = reader.bool();
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.projects.push(ProjectHeat.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -817,6 +877,98 @@ export const NodeLoad: MessageFns<NodeLoad> = {
     message.diskFreeBytes = object.diskFreeBytes ?? 0;
     message.cacheBytes = object.cacheBytes ?? 0;
     message.diskLow = object.diskLow ?? false;
+    message.projects = object.projects?.map((e) => ProjectHeat.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseProjectHeat(): ProjectHeat {
+  return { project: "", heldBytes: 0, hotSteps: 0, heldSteps: 0 };
+}
+
+export const ProjectHeat: MessageFns<ProjectHeat> = {
+  encode(message: ProjectHeat, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.project !== "") {
+      writer.uint32(10).string(message.project);
+    }
+    if (message.heldBytes !== 0) {
+      writer.uint32(16).int64(message.heldBytes);
+    }
+    if (message.hotSteps !== 0) {
+      writer.uint32(24).int32(message.hotSteps);
+    }
+    if (message.heldSteps !== 0) {
+      writer.uint32(32).int32(message.heldSteps);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ProjectHeat {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseProjectHeat();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.project = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.heldBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.hotSteps = reader.int32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.heldSteps = reader.int32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ProjectHeat>): ProjectHeat {
+    return ProjectHeat.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ProjectHeat>): ProjectHeat {
+    const message = createBaseProjectHeat();
+    message.project = object.project ?? "";
+    message.heldBytes = object.heldBytes ?? 0;
+    message.hotSteps = object.hotSteps ?? 0;
+    message.heldSteps = object.heldSteps ?? 0;
     return message;
   },
 };
