@@ -79,9 +79,10 @@ const registryPort = 5000
 /**
  * @param options.reach services on 127.0.0.1, as "host:port", that builds are to reach.
  * @param options.storeBytes gives the cache store a file system of its own of this size.
+ * @param options.slots default 8.
  */
 export async function startBuilder(
-  options: { reach?: readonly string[]; storeBytes?: number } = {},
+  options: { reach?: readonly string[]; storeBytes?: number; slots?: number } = {},
 ): Promise<Builder> {
   await using cleanUp = new AsyncDisposableStack()
   const log = process.env.HEARTH_TEST_LOG ? createLogger('debug') : silentLogger
@@ -118,7 +119,7 @@ export async function startBuilder(
     ),
   )
   daemons = pool
-  const scheduler = cleanUp.use(createScheduler({ log }, { slots: 8 }))
+  const scheduler = cleanUp.use(createScheduler({ log }, { slots: options.slots ?? 8 }))
   const authority = await openAuthority({ folder })
   const reports: SolveReport[] = []
   const settlements = new EventTarget()

@@ -26,6 +26,7 @@ import {
 } from './control-calls/index.ts'
 import type { ClientPart } from './failure.ts'
 import type { BuildProxyDeps } from './index.ts'
+import type { CallGate } from './internal-solve.ts'
 import { passThrough, readPlainRequest, sendReply, signalOf } from './pass-through.ts'
 import { buildIdHeader, controlSolve, sessionIdHeader } from './paths.ts'
 import { serveProgress } from './progress-stream.ts'
@@ -69,7 +70,7 @@ export function serveConnection(
   let stopping = false
   const finished = Promise.withResolvers<void>()
   const solves = new Set<Promise<void>>()
-  const queued = new Map<string, Promise<unknown>>()
+  const gates = new Map<string, CallGate>()
   /** Keeps the slot of a client that has come but not yet begun. */
   const presence = deps.scheduler.find(buildId)?.begin('connection')
   const backend = holdBackend(connectBackend)
@@ -173,7 +174,7 @@ export function serveConnection(
         return serveSolve(solveDeps, down, rawHeaders, message, {
           ...options,
           jobs: owner.jobs,
-          queued,
+          gates,
         })
       }
       case 'progress':
@@ -210,8 +211,8 @@ export function serveConnection(
         const message = narrowBridgeCall(narrowing, path, await readPlainRequest(down))
         await requireRef(ref, down)
         const job = owner.jobs.get(ref)
-        // Internal solves have no job. BuildKit waits 3 s for one that it does not know, a queue may take longer.
-        await queued.get(ref)
+        // Internal solves have no job.
+        await gates.get(ref)?.(path, message)
         if (job === undefined) return call(message)
         sendReply(down, await job.bridge(path, message, metadataOf(rawHeaders), signalOf(down)))
         return

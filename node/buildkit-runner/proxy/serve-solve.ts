@@ -12,8 +12,8 @@ import type { Records } from '../records/index.ts'
 import type { Registry } from '../registry/index.ts'
 import { openCacheAccess } from './cache-access.ts'
 import type { ClientPart } from './failure.ts'
+import { type CallGate, serveInternalSolve } from './internal-solve.ts'
 import { sendReply, signalOf } from './pass-through.ts'
-import { controlSolve } from './paths.ts'
 import type { QuietTime } from './quiet-time.ts'
 import type { ReportAhead } from './report-waits.ts'
 import { createShadowBuild } from './shadow-build.ts'
@@ -49,8 +49,8 @@ export interface ServeSolveOptions {
   registryHost: string
   /** Where the client's other calls find the job, by the reference the client gave it. */
   jobs: Map<string, SolveJob>
-  /** Internal solves that wait for their slot: BuildKit does not know them yet. */
-  queued: Map<string, Promise<unknown>>
+  /** What other calls of the client wait for before they go to an internal solve, by its reference. */
+  gates: Map<string, CallGate>
 }
 
 /**
@@ -68,14 +68,8 @@ export async function serveSolve(
   const signal = signalOf(down)
   const metadata = metadataOf(headers)
   const request = SolveRequest.decode(message)
-  // A client's internal solves (buildx asks about sources by them) are nobody's build, but may run steps.
-  if (request.internal) {
-    const lease = deps.lease()
-    options.queued.set(request.ref, lease)
-    using _slot = (await lease.finally(() => options.queued.delete(request.ref))).begin('solve')
-    sendReply(down, await upstream.call(controlSolve, message, { headers: metadata, signal }))
-    return
-  }
+  if (request.internal)
+    return serveInternalSolve(deps, down, { headers, message, request }, options)
   using stack = new DisposableStack()
   const ahead = stack.use(deps.announce())
   const startedAtMs = Date.now()
