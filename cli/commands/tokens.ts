@@ -1,4 +1,4 @@
-/** `hearth tokens`: credentials for people and CI. */
+/** `hearth tokens`: credentials for people, CI and new nodes. */
 import { AdminService } from '../../proto/generated/hearth/v1/coordinator.ts'
 import { askCoordinator } from '../client-verb.ts'
 import { addClientFlags, type CommonFlags, runFlags } from '../flags.ts'
@@ -7,6 +7,7 @@ import { answer, type Terminal, type Verb } from '../terminal.ts'
 interface CreateFlags extends CommonFlags {
   project?: string
   line?: string
+  join?: boolean
   description: string
 }
 
@@ -18,6 +19,7 @@ export const verb: Verb = {
         .description('Creates a token and prints it, once: only its hash is kept.')
         .option('--project <name>', 'for this project alone; else for the whole installation')
         .option('--line <name>', 'for this trust line of the project; else its main line')
+        .option('--join', 'for one node instead, once and within an hour (hearth node --token)')
         .option('--description <text>', 'what it is for', '')
         .action((flags: CreateFlags) => run(createToken(terminal, flags)))
       addClientFlags(command.command('revoke'))
@@ -32,6 +34,7 @@ async function createToken(terminal: Terminal, flags: CreateFlags): Promise<unde
     project: flags.project ?? '',
     line: flags.line ?? '',
     description: flags.description,
+    join: flags.join === true,
   }
   const { id, token } = await askCoordinator(terminal, flags, ({ client, signal }) =>
     client.call(AdminService.createToken, request, { signal }),

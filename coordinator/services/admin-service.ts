@@ -96,9 +96,16 @@ function createProject(
 
 function createToken(
   { state, tokens }: { state: State; tokens: Tokens },
-  { project, line, description }: CreateTokenRequest,
+  { project, line, description, join }: CreateTokenRequest,
   nowMs: number,
 ) {
+  if (join) {
+    if (project === '' && line === '') return tokens.createJoin()
+    throw new HearthError(
+      'invalid-input',
+      'a join token is for a node, and nodes are of no project',
+    )
+  }
   if (project === '') {
     if (line === '') return tokens.createOperator(description)
     throw new HearthError('invalid-input', 'a trust line is of a project, and none is named', {

@@ -59,7 +59,7 @@ async function tokenOf(client: TestClient, scope: Scope): Promise<string> {
   const reply = await callUnary<CreateTokenReply>(
     'create a token',
     (sent, options, done) =>
-      client.admin.createToken({ ...scope, description: '' }, sent, options, done),
+      client.admin.createToken({ ...scope, description: '', join: false }, sent, options, done),
     settings(client),
   )
   return reply.token

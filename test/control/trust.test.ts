@@ -53,7 +53,12 @@ function createToken(client: TestClient, project: string, line = ''): Promise<Cr
   return callUnary<CreateTokenReply>(
     'create a token',
     (sent, options, done) =>
-      client.admin.createToken({ project, line, description: 'a test' }, sent, options, done),
+      client.admin.createToken(
+        { project, line, description: 'a test', join: false },
+        sent,
+        options,
+        done,
+      ),
     { metadata: client.metadata, signal: never },
   )
 }
@@ -300,7 +305,7 @@ test('a request that is too large is refused and the coordinator goes on', async
   const call = callUnary(
     'create a token',
     (sent, options, done) =>
-      admin.createToken({ project: '', line: '', description }, sent, options, done),
+      admin.createToken({ project: '', line: '', description, join: false }, sent, options, done),
     { metadata, signal: limit() },
   )
   t.is(await codeOf(t, call), 'exhausted')

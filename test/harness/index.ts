@@ -8,7 +8,16 @@ export { type Buildkitd, startBuildkitd } from './buildkitd.ts'
 export { type BuildxClient, createBuildxClient } from './buildx.ts'
 export { type ClaimedDaemon, type Claims, claimsFolder, claimsOf } from './claims.ts'
 export { type CommandResult, runTimed } from './commands.ts'
-export { type BuildInfo, type Hearth, type HearthBuild, startHearth } from './hearth.ts'
+export { type Hearth, startHearth } from './hearth.ts'
+export type { BuildInfo, HearthBuild, HearthClient } from './hearth-client.ts'
+export {
+  type ListedNode,
+  type MeshNode,
+  type MeshOptions,
+  type MeshPart,
+  startMesh,
+  type TestMesh,
+} from './mesh.ts'
 export { freePort } from './ports.ts'
 export { type ManagedProcess, startProcess } from './processes.ts'
 export { type FetchedImage, fetchImage, pushBlob, pushImage } from './registry-client.ts'

@@ -214,6 +214,8 @@ export interface CreateTokenRequest {
   project: string;
   line: string;
   description: string;
+  /** A join token instead: lets one node in, within an hour. Without project and line. */
+  join: boolean;
 }
 
 export interface CreateTokenReply {
@@ -2302,7 +2304,7 @@ export const CreateProjectReply: MessageFns<CreateProjectReply> = {
 };
 
 function createBaseCreateTokenRequest(): CreateTokenRequest {
-  return { project: "", line: "", description: "" };
+  return { project: "", line: "", description: "", join: false };
 }
 
 export const CreateTokenRequest: MessageFns<CreateTokenRequest> = {
@@ -2315,6 +2317,9 @@ export const CreateTokenRequest: MessageFns<CreateTokenRequest> = {
     }
     if (message.description !== "") {
       writer.uint32(26).string(message.description);
+    }
+    if (message.join !== false) {
+      writer.uint32(32).bool(message.join);
     }
     return writer;
   },
@@ -2356,6 +2361,14 @@ export const CreateTokenRequest: MessageFns<CreateTokenRequest> = {
             message.description = reader.string();
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.join = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2376,6 +2389,7 @@ export const CreateTokenRequest: MessageFns<CreateTokenRequest> = {
     message.project = object.project ?? "";
     message.line = object.line ?? "";
     message.description = object.description ?? "";
+    message.join = object.join ?? false;
     return message;
   },
 };
