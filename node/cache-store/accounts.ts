@@ -72,6 +72,7 @@ export function createAccounts(): Accounts {
     usage: () => ({
       ...total,
       scopes: new Map([...scopes].map(([scope, count]) => [scope, { ...count }])),
+      projects: new Map([...projects].map(([project, count]) => [project, { ...count }])),
     }),
   }
 }

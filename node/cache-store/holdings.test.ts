@@ -6,6 +6,7 @@ import { createAccounts } from './accounts.ts'
 import { type BlobIndex, openBlobIndex } from './blob-index.ts'
 import { createHoldings } from './holdings.ts'
 import { createLastUse } from './last-use.ts'
+import { createNews } from './news.ts'
 import { createPinCounts } from './pins.ts'
 import { temporaryFolder } from './temporary-store.fixture.ts'
 
@@ -41,7 +42,8 @@ async function openHoldings(t: ExecutionContext, beforeRemoval?: () => void) {
     { index: watched, accounts, log: silentLogger, clock: Date.now },
     { flushMs: 1000 },
   )
-  const holdings = createHoldings({ index: watched, accounts, pins, lastUse })
+  const news = createNews({ log: silentLogger }, { lostMsMax: 1000 })
+  const holdings = createHoldings({ index: watched, accounts, pins, lastUse, news })
   return { index, pins, holdings, accounts }
 }
 

@@ -12,6 +12,7 @@ import type { BlobIndex, RowWriter } from './blob-index.ts'
 import type { BlobInfo } from './index.ts'
 import { type Holding, projectOf } from './index-keys.ts'
 import type { LastUse } from './last-use.ts'
+import type { BlobNews } from './news.ts'
 import type { PinCounts } from './pins.ts'
 
 export interface Holdings {
@@ -36,16 +37,22 @@ export interface Released extends BlobInfo {
   readonly fate: 'still owned' | 'pinned' | 'gone'
 }
 
-/** What a transaction changed, for the accounts. */
-type Entry = (accounts: Accounts) => void
+/** What a transaction changes beside the rows: in effect once it is committed. */
+interface Consequences {
+  book(entry: (accounts: Accounts) => void): void
+  came(blob: BlobInfo): void
+  /** The blob counts as gone at once. */
+  went(blob: BlobInfo): void
+}
 
 export function createHoldings(deps: {
   index: BlobIndex
   accounts: Accounts
   pins: PinCounts
   lastUse: LastUse
+  news: BlobNews
 }): Holdings {
-  const { index, accounts, pins, lastUse } = deps
+  const { index, accounts, pins, lastUse, news } = deps
   /** Removed by a transaction that is not committed yet; the value tells whose removal it is. */
   const leaving = new Map<Digest, symbol>()
 
@@ -53,47 +60,51 @@ export function createHoldings(deps: {
   const owns = (holding: Holding) =>
     size(holding.digest) !== undefined && index.lastUsedAtMs(holding) !== undefined
 
-  /** Runs a change, then books it. Until it is committed, `mark`ed digests count as gone. */
-  async function transact<T>(
-    change: (rows: RowWriter, mark: (digest: Digest) => void, book: (entry: Entry) => void) => T,
-  ): Promise<T> {
+  /** Runs a change; its consequences follow in the turn in which it is known to be committed. */
+  async function transact<T>(change: (rows: RowWriter, then: Consequences) => T): Promise<T> {
     const token = Symbol('removal')
-    const marked: Digest[] = []
-    const entries: Entry[] = []
-    const mark = (digest: Digest) => {
-      leaving.set(digest, token)
-      marked.push(digest)
+    const entries: ((accounts: Accounts) => void)[] = []
+    const came: BlobInfo[] = []
+    const went: Digest[] = []
+    const then: Consequences = {
+      book: (entry) => void entries.push(entry),
+      came(blob) {
+        entries.push((accounts) => accounts.blobAdded(blob.size))
+        came.push(blob)
+      },
+      went({ digest, size }) {
+        leaving.set(digest, token)
+        entries.push((accounts) => accounts.blobRemoved(size))
+        went.push(digest)
+      },
     }
     try {
-      const result = await index.write((rows) => change(rows, mark, (entry) => entries.push(entry)))
+      const result = await index.write((rows) => change(rows, then))
       for (const entry of entries) entry(accounts)
+      for (const blob of came) news.gained(blob)
+      news.lost(went)
       return result
     } finally {
-      for (const digest of marked) if (leaving.get(digest) === token) leaving.delete(digest)
+      for (const digest of went) if (leaving.get(digest) === token) leaving.delete(digest)
     }
   }
 
-  const addOwner = (scope: ScopeId, blob: BlobInfo, rows: RowWriter, book: (e: Entry) => void) => {
+  const addOwner = (scope: ScopeId, blob: BlobInfo, rows: RowWriter, then: Consequences) => {
     const owners = index.owners(blob.digest)
     const atMs = lastUse.now()
     rows.putOwner({ scope, digest: blob.digest, lastUsedAtMs: atMs })
     if (!owners.includes(scope)) {
       const isFirst = !owners.some((owner) => projectOf(owner) === projectOf(scope))
-      book((accounts) => accounts.ownerAdded(scope, blob.size, isFirst))
+      then.book((accounts) => accounts.ownerAdded(scope, blob.size, isFirst))
     }
-    book((accounts) => accounts.used(scope, atMs))
+    then.book((accounts) => accounts.used(scope, atMs))
   }
 
-  const removeOwner = (
-    holding: Holding,
-    size: number,
-    rows: RowWriter,
-    book: (e: Entry) => void,
-  ) => {
+  const removeOwner = (holding: Holding, size: number, rows: RowWriter, then: Consequences) => {
     rows.removeOwner(holding)
     const left = index.owners(holding.digest)
     const isLast = !left.some((owner) => projectOf(owner) === projectOf(holding.scope))
-    book((accounts) => accounts.ownerRemoved(holding.scope, size, isLast))
+    then.book((accounts) => accounts.ownerRemoved(holding.scope, size, isLast))
     return left
   }
 
@@ -104,24 +115,22 @@ export function createHoldings(deps: {
       return pins.isPinnedBy(holding) || owns(holding) ? size(holding.digest) : undefined
     },
     record(scope, blob) {
-      return transact((rows, _mark, book) => {
-        if (index.size(blob.digest) === undefined) {
-          book((accounts) => accounts.blobAdded(blob.size))
-        }
+      return transact((rows, then) => {
+        if (index.size(blob.digest) === undefined) then.came(blob)
         rows.putBlob(blob)
-        addOwner(scope, blob, rows, book)
+        addOwner(scope, blob, rows, then)
       })
     },
     extend(scope, digest) {
-      return transact((rows, _mark, book) => {
+      return transact((rows, then) => {
         const size = index.size(digest)
         if (size === undefined) return undefined
-        addOwner(scope, { digest, size }, rows, book)
+        addOwner(scope, { digest, size }, rows, then)
         return { digest, size }
       })
     },
     release(list, { sparePinned }) {
-      return transact((rows, mark, book) => {
+      return transact((rows, then) => {
         const released: Released[] = []
         for (const holding of list) {
           const { digest } = holding
@@ -129,13 +138,12 @@ export function createHoldings(deps: {
           if (size === undefined || index.lastUsedAtMs(holding) === undefined) continue
           const isPinned = pins.isPinned(digest)
           if (isPinned && sparePinned) continue
-          const left = removeOwner(holding, size, rows, book)
+          const left = removeOwner(holding, size, rows, then)
           if (left.length > 0) released.push({ digest, size, fate: 'still owned' })
           else if (isPinned) released.push({ digest, size, fate: 'pinned' })
           else {
             rows.removeBlob(digest)
-            mark(digest)
-            book((accounts) => accounts.blobRemoved(size))
+            then.went({ digest, size })
             released.push({ digest, size, fate: 'gone' })
           }
         }
@@ -143,25 +151,23 @@ export function createHoldings(deps: {
       })
     },
     forget(digest) {
-      return transact((rows, mark, book) => {
+      return transact((rows, then) => {
         const size = index.size(digest)
         if (size === undefined) return undefined
-        for (const scope of index.owners(digest)) removeOwner({ scope, digest }, size, rows, book)
+        for (const scope of index.owners(digest)) removeOwner({ scope, digest }, size, rows, then)
         rows.removeBlob(digest)
-        mark(digest)
-        book((accounts) => accounts.blobRemoved(size))
+        then.went({ digest, size })
         return { digest, size }
       })
     },
     forgetLoose(digest) {
-      return transact((rows, mark, book) => {
+      return transact((rows, then) => {
         const size = index.size(digest)
         if (size === undefined || pins.isPinned(digest) || index.owners(digest).length > 0) {
           return undefined
         }
         rows.removeBlob(digest)
-        mark(digest)
-        book((accounts) => accounts.blobRemoved(size))
+        then.went({ digest, size })
         return { digest, size }
       })
     },

@@ -6,6 +6,7 @@
  * - A scope sees a blob only after that scope wrote, adopted or mounted it from a scope it may read.
  * - What is pinned is never evicted. Nothing torn is ever served: `open` reads a file that cannot change.
  * - Killed at any byte, the next start repairs itself.
+ * - Who watches hears of what comes after its commit, and of what goes before its file is unlinked.
  *
  * Bytes are streamed, never held whole in memory.
  */
@@ -27,6 +28,12 @@ export interface CacheStore extends AsyncDisposable {
     options: { start?: number; end?: number; signal: AbortSignal },
   ): Promise<Readable | undefined>
 
+  /**
+   * The file that holds a blob, which never changes and may vanish: for what is sent to another node of the
+   * scope. Counts as a use.
+   */
+  fileOf(scope: Scope, digest: Digest): { file: string; size: number } | undefined
+
   /** Starts a blob of yet unknown length. Dispose without `commit` throws its bytes away. */
   createWriter(scope: Scope): Promise<BlobWriter>
 
@@ -40,6 +47,25 @@ export interface CacheStore extends AsyncDisposable {
     file: string,
     options: { signal: AbortSignal },
   ): Promise<AdoptOutcome>
+
+  /**
+   * Where to put a file for `take`: on this store's file system, in use by nobody else. Who does not hand it over
+   * removes it; what a killed process leaves there goes with the next start.
+   */
+  temporaryFile(): string
+
+  /**
+   * Publishes a file from `temporaryFile` whose bytes the caller has verified and synced; nothing is hashed
+   * again. The file is used up, also when this throws.
+   * @throws HearthError `corrupt` when it has another size; `exhausted` when the disk is full.
+   */
+  take(scope: Scope, blob: BlobInfo, file: string): Promise<void>
+
+  /**
+   * Makes a blob that is here, whosever it is, visible to a scope. The caller has proof that it is the
+   * scope's: a fragment of the scope, signed by its maker, names it.
+   */
+  own(scope: Scope, digest: Digest): Promise<BlobInfo | undefined>
 
   /**
    * Makes a blob's file and another program's file of the same digest one file on disk, by a hard link to the
@@ -71,6 +97,18 @@ export interface CacheStore extends AsyncDisposable {
    */
   reset(scope: Scope): Promise<{ bytesFreed: number }>
 
+  /** In bytes, whosever the blob is; undefined when it is not here. Nobody outside a node may learn the answer. */
+  size(digest: Digest): number | undefined
+
+  /**
+   * All blobs, whosever they are, in ascending order of digests. May be walked slowly: of what comes and goes
+   * meanwhile, some is in it.
+   */
+  blobs(): Iterable<BlobInfo>
+
+  /** From now on; `blobs` says what is there already. */
+  watch(watcher: BlobWatcher): Disposable
+
   usage(): StoreUsage
 
   /** Applies the policies now (it also runs by itself after writes). Returns what went; eviction.ts has the order. */
@@ -101,6 +139,17 @@ export interface CacheStore extends AsyncDisposable {
 
   /** Reads everything back; what does not hash to its digest is removed, pinned or not, and reported. */
   verify(options: { project?: string; signal: AbortSignal }): AsyncIterable<VerifyEvent>
+}
+
+/** Both are called in the order of the commits. */
+export interface BlobWatcher {
+  /** After the commit that made the blob visible. A further owner of it is no news. */
+  onGained(blob: BlobInfo): void
+  /**
+   * When it is decided and nobody sees the blobs any more, before their files are unlinked, which waits for this,
+   * but not for ever. One of them may be written again meanwhile: `onGained` follows.
+   */
+  beforeLost(digests: readonly Digest[]): Promise<void>
 }
 
 export interface BlobInfo {
@@ -164,6 +213,8 @@ export interface StoreUsage {
   readonly bytes: number
   readonly blobs: number
   readonly scopes: ReadonlyMap<ScopeId, { blobs: number; bytes: number; lastUsedAtMs: number }>
+  /** Each blob once, however many lines of the project own it. */
+  readonly projects: ReadonlyMap<string, { blobs: number; bytes: number }>
 }
 
 export type VerifyEvent =

@@ -1,9 +1,11 @@
 import { writeFile } from 'node:fs/promises'
 import test from 'ava'
 import { HearthError } from '../../core/errors.ts'
+import { silentLogger } from '../../core/log.ts'
 import { openBlobFiles } from './blob-files.ts'
 import { createDigestLocks } from './digest-locks.ts'
 import type { Holdings } from './holdings.ts'
+import { createNews } from './news.ts'
 import { createPublication } from './publication.ts'
 import { filesOf, randomBlob, temporaryFolder } from './temporary-store.fixture.ts'
 
@@ -24,7 +26,8 @@ test('a file whose row cannot be written goes again', async (t) => {
     forgetLoose: full,
   }
   const locks = createDigestLocks()
-  const publication = createPublication({ files, holdings, locks, atPoint: () => undefined })
+  const news = createNews({ log: silentLogger }, { lostMsMax: 1000 })
+  const publication = createPublication({ files, holdings, locks, news, atPoint: () => undefined })
   const { bytes, digest } = randomBlob(1000)
   const temporary = files.temporaryPath()
   await writeFile(temporary, bytes)

@@ -2,8 +2,8 @@
  * The steps in which a blob's file and its row change together, each one digest at a time:
  *
  *   publish   temporary file (synced) -> final name -> folder synced -> row
- *   sweep     row is gone -> file unlinked, unless a publish came in between
- *   condemn   file is bad or missing -> row removed -> file unlinked
+ *   sweep     row is gone -> watchers have heard -> file unlinked, unless a publish came in between
+ *   condemn   file is bad or missing -> row removed -> watchers have heard -> file unlinked
  *   replace   another file with the same bytes (synced) -> final name, while the row stays
  *
  * A crash between two arrows leaves a file without a row (removed at the next start) or a row whose file is
@@ -16,6 +16,7 @@ import type { BlobFiles } from './blob-files.ts'
 import type { DigestLocks } from './digest-locks.ts'
 import type { Holdings } from './holdings.ts'
 import type { BlobInfo } from './index.ts'
+import type { BlobNews } from './news.ts'
 
 /** Where a crash hurts most: between the arrows above. */
 export type CrashPoint =
@@ -42,9 +43,10 @@ export function createPublication(deps: {
   files: BlobFiles
   holdings: Holdings
   locks: DigestLocks
+  news: BlobNews
   atPoint: (point: CrashPoint) => void | Promise<void>
 }): Publication {
-  const { files, holdings, locks, atPoint } = deps
+  const { files, holdings, locks, news, atPoint } = deps
 
   /** Somebody else was quicker: their file stays, so that whoever shares it on disk goes on sharing it. */
   const joinExisting = async (scope: ScopeId, { digest, size }: BlobInfo) =>
@@ -72,6 +74,7 @@ export function createPublication(deps: {
     },
     async sweep(digest) {
       await atPoint('row removed')
+      await news.isHeard(digest)
       using _lock = await locks.acquire(digest)
       if (holdings.size(digest) === undefined) await files.remove(digest)
     },
@@ -85,6 +88,7 @@ export function createPublication(deps: {
       using _lock = await locks.acquire(digest)
       if (!(await isBad())) return false
       const forgotten = await holdings.forget(digest)
+      await news.isHeard(digest)
       await files.remove(digest)
       return forgotten !== undefined
     },

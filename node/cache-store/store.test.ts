@@ -22,6 +22,8 @@ import {
   temporaryStore,
 } from './temporary-store.fixture.ts'
 
+const nothing = { blobs: 0, bytes: 0, scopes: new Map(), projects: new Map() }
+
 test('what was written comes back, also after the store was closed and opened', async (t) => {
   const folder = await temporaryFolder(t)
   const { bytes, digest } = randomBlob(3_000_000)
@@ -124,7 +126,7 @@ test('a removed blob is gone for its scope and from the disk only with the last 
   t.true((await read(store, stranger, digest))?.equals(bytes))
   await store.remove(stranger, digest)
   t.deepEqual((await filesOf(folder)).blobs, [])
-  t.deepEqual(store.usage(), { blobs: 0, bytes: 0, scopes: new Map() })
+  t.deepEqual(store.usage(), nothing)
 })
 
 test('a reader keeps its bytes though the blob is removed meanwhile', async (t) => {
@@ -180,7 +182,7 @@ test('a blob that is written again while it is being removed is there or not, ne
   await store.remove(scope, digest)
   await store.remove(stranger, digest)
   t.deepEqual(await filesOf(folder), { blobs: [], temporary: [] })
-  t.deepEqual(store.usage(), { blobs: 0, bytes: 0, scopes: new Map() })
+  t.deepEqual(store.usage(), nothing)
 })
 
 test('a late unlink spares the file that somebody has published again meanwhile', async (t) => {
@@ -258,6 +260,7 @@ test('usage counts each blob once on disk and in every scope that owns it', asyn
       [scopeId(scope), { blobs: 2, bytes: 150, lastUsedAtMs: 1000 }],
       [scopeId(fork), { blobs: 1, bytes: 100, lastUsedAtMs: 2000 }],
     ]),
+    projects: new Map([[scope.project, { blobs: 2, bytes: 150 }]]),
   }
   t.deepEqual(store.usage(), expected)
   now = 3000

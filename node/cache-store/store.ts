@@ -7,25 +7,28 @@ import { claimDataFolder } from '../../core/format-version.ts'
 import { gib } from '../../core/limits.ts'
 import { setAsideDamage } from '../../core/lmdb-failure.ts'
 import type { Logger } from '../../core/log.ts'
-import { type ScopeId, scopeId } from '../../core/scope.ts'
+import { scopeId } from '../../core/scope.ts'
 import { createAccounts } from './accounts.ts'
-import { adoptFile, mergeFile } from './adopt.ts'
+import { mergeFile } from './adopt.ts'
+import { createArrivals } from './arrivals.ts'
 import { type BlobFiles, openBlobFiles } from './blob-files.ts'
 import { type BlobIndex, openBlobIndex } from './blob-index.ts'
+import { createDepartures } from './departures.ts'
 import { createDigestLocks } from './digest-locks.ts'
-import { createEviction, type Evicted } from './eviction.ts'
+import { createEviction } from './eviction.ts'
 import { createGate } from './gate.ts'
 import { createHasher } from './hasher.ts'
-import { createHoldings, type Released } from './holdings.ts'
+import { createHoldings } from './holdings.ts'
 import type { CacheStore, EvictionPolicy, Resemblance } from './index.ts'
 import { type Holding, projectOf } from './index-keys.ts'
 import { createLastUse } from './last-use.ts'
+import { createNews } from './news.ts'
 import { createPin, createPinCounts } from './pins.ts'
 import { type CrashPoint, createPublication } from './publication.ts'
 import { openBlob, requireRange } from './reader.ts'
 import { repair } from './repair.ts'
+import { createUpkeep } from './upkeep.ts'
 import { verifyBlobs } from './verify.ts'
-import { createBlobWriter } from './writer.ts'
 
 export interface CacheStoreOptions {
   /** Its own, created if absent. BuildKit's content store must be on the same file system for `adopt`. */
@@ -39,6 +42,8 @@ export interface CacheStoreOptions {
   lastUseFlushMs?: number
   /** How often age is looked at; writes look at bytes by themselves. Default: 600,000. */
   evictionEveryMs?: number
+  /** How long a blob that is lost waits for the store's watchers before its file goes. Default: 2,000. */
+  lostMsMax?: number
   /** Called at the points where a crash would hurt most. For tests, which crash there. */
   atPoint?: (point: CrashPoint) => void | Promise<void>
 }
@@ -47,12 +52,13 @@ const defaults = {
   policy: { bytesMax: 50 * gib, daysMax: 30 },
   lastUseFlushMs: 5_000,
   evictionEveryMs: 600_000,
+  lostMsMax: 2_000,
 }
 
 const dayMs = 86_400_000
 
-/** Blobs looked at in one turn of the event loop when a scope is reset. */
-const resetSliceMax = 256
+/** Rows read at once by a walk over all blobs. */
+const pageMax = 256
 
 /**
  * Opens the store, repairing what a crash left: some 10 µs a blob, nothing is read back.
@@ -89,8 +95,10 @@ function createStore(
     { index, accounts, log, clock: options.clock ?? Date.now },
     { flushMs: options.lastUseFlushMs ?? defaults.lastUseFlushMs },
   )
-  const holdings = createHoldings({ index, accounts, pins, lastUse })
-  const publication = createPublication({ files, holdings, locks: createDigestLocks(), atPoint })
+  const news = createNews({ log }, { lostMsMax: options.lostMsMax ?? defaults.lostMsMax })
+  const holdings = createHoldings({ index, accounts, pins, lastUse, news })
+  const locks = createDigestLocks()
+  const publication = createPublication({ files, holdings, locks, news, atPoint })
   const eviction = createEviction(
     { index, accounts, holdings, pins, lastUse, publication, log },
     {
@@ -99,76 +107,17 @@ function createStore(
       mayGoOn: () => gate.isOpen,
     },
   )
-
-  /** Work nobody waits for but the closing store. */
-  const background = (doing: string, run: () => Promise<unknown>) => {
-    if (!gate.isOpen) return
-    const inside = gate.enter()
-    run()
-      .catch((error) => log.error({ error }, `cannot ${doing}`))
-      .finally(() => inside[Symbol.dispose]())
-  }
-
-  let evictionQueued = false
-  const evictSoon = () => {
-    if (evictionQueued) return
-    evictionQueued = true
-    background('evict from the cache store', () => {
-      evictionQueued = false
-      return eviction.run()
-    })
-  }
-  const evictIfOver = (scope: ScopeId) => {
-    const project = projectOf(scope)
-    if (accounts.project(project).bytes > eviction.bytesMaxOf(project)) evictSoon()
-  }
-  const timer = setInterval(evictSoon, options.evictionEveryMs ?? defaults.evictionEveryMs).unref()
-
-  /** Blobs that nobody owns, only pinned ones: they go with their last pin. */
-  const loose = new Set<Digest>()
-  const dropIfLoose = (digest: Digest) => {
-    if (pins.isPinned(digest) || !loose.delete(digest)) return
-    background('remove a blob after its last pin', async () => {
-      if ((await holdings.forgetLoose(digest)) !== undefined) await publication.sweep(digest)
-    })
-  }
-  const finishRelease = async (released: readonly Released[]): Promise<Evicted> => {
-    const gone = released.filter((blob) => blob.fate === 'gone')
-    await Promise.all(gone.map((blob) => publication.sweep(blob.digest)))
-    for (const { digest, fate } of released) {
-      if (fate !== 'pinned') continue
-      loose.add(digest)
-      // The pin may have ended while the transaction was on its way to disk.
-      dropIfLoose(digest)
-    }
-    return { blobs: gone.length, bytesFreed: gone.reduce((sum, blob) => sum + blob.size, 0) }
-  }
-
-  /**
-   * Guards what is about to be there, and for a turn longer than disposal: eviction that runs meanwhile would find
-   * it unused, and a project that is over its limit has nothing else to lose.
-   */
-  const arrival = (holding: Holding): Disposable => {
-    const guard = pins.guard(holding.digest)
-    return {
-      [Symbol.dispose]() {
-        setImmediate(() => {
-          guard[Symbol.dispose]()
-          dropIfLoose(holding.digest)
-          if (gate.isOpen) evictIfOver(holding.scope)
-        })
-      },
-    }
-  }
+  const upkeep = createUpkeep(
+    { gate, eviction, accounts, log },
+    { evictionEveryMs: options.evictionEveryMs ?? defaults.evictionEveryMs },
+  )
+  const departures = createDepartures({ index, holdings, pins, publication, upkeep })
+  const ways = { gate, files, hasher, holdings, lastUse, pins, publication, upkeep }
+  const arrivals = createArrivals({ ...ways, departures, atPoint })
 
   const touchDaily = (holding: Holding) => {
     const before = index.lastUsedAtMs(holding)
     if (before !== undefined && before < lastUse.now() - dayMs) lastUse.touch(holding)
-  }
-
-  const publish: typeof publication.publish = async (scope, temporary, blob) => {
-    await publication.publish(scope, temporary, blob)
-    evictIfOver(scope)
   }
 
   return {
@@ -198,37 +147,38 @@ function createStore(
       return undefined
     },
 
-    async createWriter(scope) {
+    fileOf(scope, digest) {
       gate.check()
-      const arrivals = new DisposableStack()
-      const writer = await createBlobWriter({ files, gate, publish }, scopeId(scope))
-      return {
-        get size() {
-          return writer.size
-        },
-        write: writer.write,
-        commit(digest) {
-          arrivals.use(arrival({ scope: scopeId(scope), digest }))
-          return writer.commit(digest)
-        },
-        async [Symbol.asyncDispose]() {
-          await writer[Symbol.asyncDispose]()
-          arrivals.dispose()
-        },
-      }
+      const holding = { scope: scopeId(scope), digest }
+      const size = holdings.sees(holding)
+      if (size === undefined) return undefined
+      lastUse.touch(holding)
+      return { file: files.pathOf(digest), size }
     },
 
-    async adopt(scope, digest, file, { signal }) {
+    async createWriter(scope) {
+      gate.check()
+      return await arrivals.createWriter(scopeId(scope))
+    },
+
+    async adopt(scope, digest, file, options) {
       using _inside = gate.enter()
-      const holding = { scope: scopeId(scope), digest }
-      const size = holdings.owns(holding) ? holdings.size(digest) : undefined
-      if (size !== undefined) {
-        lastUse.touch(holding)
-        return { type: 'already held', size }
-      }
-      const adopting = { files, hasher, publication: { ...publication, publish }, atPoint }
-      using _arrival = arrival(holding)
-      return await adoptFile(adopting, { ...holding, file }, { signal })
+      return await arrivals.adopt({ scope: scopeId(scope), digest }, file, options)
+    },
+
+    temporaryFile() {
+      gate.check()
+      return files.temporaryPath()
+    },
+
+    async take(scope, blob, file) {
+      using _inside = gate.enter()
+      await arrivals.take(scopeId(scope), blob, file)
+    },
+
+    async own(scope, digest) {
+      using _inside = gate.enter()
+      return await arrivals.own({ scope: scopeId(scope), digest })
     },
 
     async merge(file, { signal }) {
@@ -252,15 +202,13 @@ function createStore(
     async share(from, to, digest) {
       using _inside = gate.enter()
       if (holdings.sees({ scope: scopeId(from), digest }) === undefined) return undefined
-      const blob = await holdings.extend(scopeId(to), digest)
-      if (blob !== undefined) evictIfOver(scopeId(to))
-      return blob
+      return await arrivals.own({ scope: scopeId(to), digest })
     },
 
     pin(scope, digests, { isUse = true } = {}) {
       gate.check()
       const used = isUse ? lastUse.touch : touchDaily
-      const deps = { pins, sees: holdings.sees, used, released: dropIfLoose }
+      const deps = { pins, sees: holdings.sees, used, released: departures.dropIfLoose }
       const pin = createPin(deps, scopeId(scope))
       pin.add(digests)
       return pin
@@ -268,25 +216,35 @@ function createStore(
 
     async remove(scope, digest) {
       using _inside = gate.enter()
-      const holding = { scope: scopeId(scope), digest }
-      await finishRelease(await holdings.release([holding], { sparePinned: false }))
+      await departures.remove({ scope: scopeId(scope), digest })
     },
 
     async reset(scope) {
       using _inside = gate.enter()
-      let bytesFreed = 0
+      return { bytesFreed: await departures.reset(scopeId(scope)) }
+    },
+
+    size(digest) {
+      gate.check()
+      return holdings.size(digest)
+    },
+
+    *blobs() {
       let after: Digest | undefined
       for (;;) {
-        const page = index.blobsAfter(after, resetSliceMax)
+        gate.check()
+        const page = index.blobsAfter(after, pageMax)
         after = page.at(-1)?.digest
-        if (after === undefined) return { bytesFreed }
-        const owned = page
-          .map(({ digest }) => ({ scope: scopeId(scope), digest }))
-          .filter((holding) => holdings.owns(holding))
-        const released = await holdings.release(owned, { sparePinned: false })
-        bytesFreed += (await finishRelease(released)).bytesFreed
+        if (after === undefined) return
+        // Of the rest of a page, some may have gone while it was walked.
+        for (const { digest } of page) {
+          const size = holdings.size(digest)
+          if (size !== undefined) yield { digest, size }
+        }
       }
     },
+
+    watch: news.watch,
 
     usage: () => accounts.usage(),
 
@@ -311,8 +269,8 @@ function createStore(
       gate.check()
       eviction.setPolicies(policies)
       // Kept, so that a node that starts while the coordinator is away does not evict by its default.
-      background('save the eviction policies', () => index.savePolicies(policies))
-      evictSoon()
+      upkeep.background('save the eviction policies', () => index.savePolicies(policies))
+      upkeep.evictSoon()
     },
 
     verify(options) {
@@ -322,7 +280,7 @@ function createStore(
 
     async [Symbol.asyncDispose]() {
       if (!gate.isOpen) return
-      clearInterval(timer)
+      upkeep[Symbol.dispose]()
       lastUse.stop()
       const left = gate.close()
       // First, so that nothing inside waits for a long file.
