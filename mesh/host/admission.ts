@@ -19,8 +19,8 @@ export interface Admission {
   members(): Membership[]
   /** Verifies what a peer showed, or what the coordinator told of one, and keeps it if it is newer. */
   admit(signed: SignedMembership, peerId: string | undefined): MembershipVerdict
-  /** @returns whether it was a member. */
-  expel(peerId: string): boolean
+  /** See MeshHost. @returns those that were members. */
+  setExpelled(peerIds: Iterable<string>): string[]
   /** Forgets members whose time is over and names them. */
   sweep(): string[]
   /** Takes one of the strangers' places until disposal; undefined when all are taken, or this peer has one. */
@@ -35,12 +35,17 @@ export interface AdmissionDeps {
 
 export function createAdmission(
   { verifier, roster, log }: AdmissionDeps,
-  options: { ownPeerId: string; now: () => number; strangersMax?: number },
+  options: {
+    ownPeerId: string
+    now: () => number
+    strangersMax?: number
+    /** Called when a peer has become a member, or has shown a newer membership. */
+    onMember: (membership: Membership) => void
+  },
 ): Admission {
   const members = new Map<string, Membership>()
   const strangers = new Set<string>()
-  /** Memberships issued before were taken back; forgotten with the membership's own end. */
-  const expelled = new Map<string, Membership>()
+  let expelled: ReadonlySet<string> = new Set(roster.expelled())
 
   const isOver = (membership: Membership) => options.now() >= verifier.endsAtMs(membership)
 
@@ -49,15 +54,12 @@ export function createAdmission(
     if (verdict.type === 'refused') return verdict
     const { membership } = verdict
     if (membership.peerId === options.ownPeerId) return verdict
-    const gone = expelled.get(membership.peerId)
-    if (gone !== undefined && membership.issuedAtMs <= gone.issuedAtMs) {
-      return { type: 'refused', reason: 'taken back' }
-    }
+    if (expelled.has(membership.peerId)) return { type: 'refused', reason: 'taken back' }
     const known = members.get(membership.peerId)
     if (known !== undefined && membership.issuedAtMs <= known.issuedAtMs) return verdict
     members.set(membership.peerId, membership)
-    expelled.delete(membership.peerId)
     roster.put(membership.peerId, signed)
+    options.onMember(membership)
     return verdict
   }
 
@@ -67,6 +69,7 @@ export function createAdmission(
     else log.info({ reason: verdict.reason }, 'a membership in the roster no longer counts')
   }
   members.delete(options.ownPeerId)
+  for (const peerId of expelled) members.delete(peerId)
 
   return {
     member(peerId) {
@@ -75,16 +78,17 @@ export function createAdmission(
     },
     members: () => [...members.values()].filter((membership) => !isOver(membership)),
     admit: keep,
-    expel(peerId) {
-      const membership = members.get(peerId)
-      if (membership === undefined) return false
-      expelled.set(peerId, membership)
-      members.delete(peerId)
-      roster.remove(peerId)
-      return true
+    setExpelled(peerIds) {
+      const next = new Set(peerIds)
+      if (next.symmetricDifference(expelled).size === 0) return []
+      // First, so that what was taken back stays so also when this process ends now.
+      roster.setExpelled([...next])
+      expelled = next
+      const gone = [...next].filter((peerId) => members.delete(peerId))
+      for (const peerId of gone) roster.remove(peerId)
+      return gone
     },
     sweep() {
-      for (const [peerId, membership] of expelled) if (isOver(membership)) expelled.delete(peerId)
       const over = [...members.values()].filter(isOver).map(({ peerId }) => peerId)
       for (const peerId of over) {
         members.delete(peerId)

@@ -188,19 +188,30 @@ test.serial(
   },
 )
 
-test.serial('who was expelled stays out with its old membership', async (t) => {
-  const realm = createRealm()
-  const [a, b] = [await startPeer(t, realm), await startPeer(t, realm)]
-  introduce([a, b])
-  await connected(a.host, b)
-  a.host.expel(b.host.peerId)
-  t.deepEqual(a.host.learn([b.membership()]), { learned: 0 })
-  t.is(a.host.member(b.host.peerId), undefined)
-  b.renew({ issuedAtMs: Date.now() + 1_000 })
-  a.host.learn([b.membership()])
-  await connected(a.host, b)
-  t.pass()
-})
+test.serial(
+  'who was expelled stays out, after a restart too, until the coordinator says otherwise',
+  async (t) => {
+    const realm = createRealm()
+    const b = await startPeer(t, realm)
+    let a = await startPeer(t, realm)
+    introduce([a, b])
+    await connected(a.host, b)
+    const expelled = peerEvent(a.host, ({ type }) => type === 'expelled')
+    a.host.setExpelled([b.host.peerId])
+    t.deepEqual(await expelled, { type: 'expelled', peerId: b.host.peerId, reason: 'taken back' })
+    await a.stop()
+    a = await startPeer(t, realm, { folder: a.folder })
+    b.renew({ issuedAtMs: Date.now() + 1_000 })
+    t.deepEqual(a.host.learn([b.membership()]), { learned: 0 })
+    t.is(a.host.member(b.host.peerId), undefined)
+    const heardOf: string[] = []
+    a.host.onMember(({ peerId }) => heardOf.push(peerId))
+    a.host.setExpelled([])
+    a.host.learn([b.membership()])
+    await connected(a.host, b)
+    t.deepEqual(heardOf, [b.host.peerId])
+  },
+)
 
 test.serial(
   'after a restart of both, without anybody to introduce them, members find each other',

@@ -4,7 +4,7 @@ import { multiaddr } from '@multiformats/multiaddr'
 import { describeError, HearthError, toHearthError } from '../../core/errors.ts'
 import type { Logger } from '../../core/log.ts'
 import { dialMs, helloMs, membershipBytesMax, sweepMs, upgradeMs } from '../limits.ts'
-import type { MembershipVerifier, SignedMembership } from '../membership/index.ts'
+import type { Membership, MembershipVerifier, SignedMembership } from '../membership/index.ts'
 import { createAdmission, requireValid } from './admission.ts'
 import { createConnections } from './connections.ts'
 import { frameStream } from './framed-stream.ts'
@@ -55,9 +55,13 @@ export async function createMeshHost(
   const { identity, log } = deps
   const ownPeerId = identity.peerId
   const { limits = {}, stayConnectedTo } = options
+  const memberListeners = new Set<(membership: Membership) => void>()
   const admission = createAdmission(deps, {
     ownPeerId,
     now: options.now ?? Date.now,
+    onMember(membership) {
+      for (const listener of memberListeners) listener(membership)
+    },
     ...(limits.strangersMax === undefined ? {} : { strangersMax: limits.strangersMax }),
   })
   requireValid(deps.verifier.verify(options.membership, ownPeerId), 'this peer')
@@ -231,6 +235,7 @@ export async function createMeshHost(
         if (connection !== undefined) showAgain(connection)
       }
     },
+    membership: () => own,
     learn(memberships) {
       let learned = 0
       for (const signed of memberships) {
@@ -244,8 +249,8 @@ export async function createMeshHost(
       }
       return { learned }
     },
-    expel(peerId) {
-      if (admission.expel(peerId)) shutOut(peerId, 'taken back')
+    setExpelled(peerIds) {
+      for (const peerId of admission.setExpelled(peerIds)) shutOut(peerId, 'taken back')
     },
     members: () =>
       admission.members().flatMap(({ peerId }) => {
@@ -281,6 +286,10 @@ export async function createMeshHost(
       }
     },
     onPeer: (listener) => connections.onPeer(listener),
+    onMember(listener) {
+      memberListeners.add(listener)
+      return { [Symbol.dispose]: () => void memberListeners.delete(listener) }
+    },
     async [Symbol.asyncDispose]() {
       clearInterval(sweeping)
       stopping.abort()

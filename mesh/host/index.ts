@@ -19,10 +19,15 @@ export interface MeshHost extends AsyncDisposable {
    * @throws HearthError `forbidden` when it is not a valid one of ours.
    */
   renew(membership: SignedMembership): void
+  /** Our own, as it is shown to others. */
+  membership(): SignedMembership
   /** Memberships that came from elsewhere, as from the coordinator's roster. Invalid and older ones are left out. */
   learn(memberships: Iterable<SignedMembership>): { learned: number }
-  /** Forgets a member whose membership the coordinator took back, and disconnects it. */
-  expel(peerId: string): void
+  /**
+   * Exactly these peers are no members, whatever they show, also after a restart: the coordinator took their
+   * memberships back. Those that are connected are disconnected.
+   */
+  setExpelled(peerIds: Iterable<string>): void
   /** All others, connected or not. */
   members(): readonly Member[]
   member(peerId: string): Member | undefined
@@ -39,6 +44,8 @@ export interface MeshHost extends AsyncDisposable {
   open(peerId: string, protocol: string, options: { signal: AbortSignal }): Promise<FramedStream>
   /** Called in the turn of the event; members that are connected already come at once as `connected`. */
   onPeer(listener: (event: PeerEvent) => void): Disposable
+  /** Called when a peer has become a member, connected or not, and when its membership was renewed. */
+  onMember(listener: (membership: Membership) => void): Disposable
 }
 
 export interface Member {

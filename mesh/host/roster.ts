@@ -9,6 +9,9 @@ export interface Roster extends AsyncDisposable {
   list(): SignedMembership[]
   put(peerId: string, membership: SignedMembership): void
   remove(peerId: string): void
+  /** Peers that are no members whatever they show. */
+  expelled(): string[]
+  setExpelled(peerIds: readonly string[]): void
 }
 
 const rosterVersion = 1
@@ -19,7 +22,7 @@ const rosterVersion = 1
  */
 export function openRoster(folder: string): Roster {
   mkdirSync(folder, { recursive: true, mode: 0o700 })
-  const { root, meta, members } = openTables(folder)
+  const { root, meta, members, expelled } = openTables(folder)
   try {
     refuseNewer(`the roster ${folder}`, meta.get('version') ?? rosterVersion, rosterVersion)
     meta.putSync('version', rosterVersion)
@@ -31,6 +34,16 @@ export function openRoster(folder: string): Roster {
     list: () => Array.from(members.getRange(), ({ value }) => value),
     put: (peerId, membership) => void members.putSync(peerId, Buffer.from(membership)),
     remove: (peerId) => void members.removeSync(peerId),
+    expelled: () => Array.from(expelled.getKeys()),
+    setExpelled(peerIds) {
+      const next = new Set(peerIds)
+      root.transactionSync(() => {
+        for (const peerId of [...expelled.getKeys()]) {
+          if (!next.has(peerId)) expelled.removeSync(peerId)
+        }
+        for (const peerId of next) expelled.putSync(peerId, true)
+      })
+    },
     [Symbol.asyncDispose]: () => root.close(),
   }
 }
@@ -40,7 +53,8 @@ function openTables(folder: string) {
     const root = open(folder, { maxDbs: 4, overlappingSync: false, eventTurnBatching: false })
     const members: Database<Buffer, string> = root.openDB('members', { encoding: 'binary' })
     const meta: Database<number, string> = root.openDB('meta', { encoding: 'msgpack' })
-    return { root, meta, members }
+    const expelled: Database<boolean, string> = root.openDB('expelled', { encoding: 'msgpack' })
+    return { root, meta, members, expelled }
   } catch (error) {
     throw toHearthError(error, `open the roster in ${folder}`)
   }

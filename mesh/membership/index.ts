@@ -18,6 +18,8 @@ export interface Membership {
   readonly addresses: readonly string[]
   /** "host:port" of the peer's direct road for blobs; empty when it serves none. */
   readonly bulkAddress: string
+  /** "host:port" of what else listens there and is nothing for builds: a node's proxy and control service. */
+  readonly otherAddresses: readonly string[]
   /** By the coordinator's clock, ms since 1970. */
   readonly issuedAtMs: number
   readonly expiresAtMs: number
@@ -54,7 +56,8 @@ export interface MembershipAuthority {
 }
 
 /** What the coordinator says of a member; the times are its clock's. */
-export type MemberFacts = Omit<Membership, 'issuedAtMs' | 'expiresAtMs'>
+export type MemberFacts = Omit<Membership, 'issuedAtMs' | 'expiresAtMs' | 'otherAddresses'> &
+  Partial<Pick<Membership, 'otherAddresses'>>
 
 export { openMembershipAuthority } from './authority.ts'
 export { issueMembership } from './issue.ts'

@@ -32,6 +32,7 @@ test('what the coordinator signed is read back, and renewed after a third of a d
   if (verdict.type === 'refused') return t.fail(verdict.reason)
   t.deepEqual(verdict.membership, {
     ...member,
+    otherAddresses: [],
     issuedAtMs: nowMs,
     expiresAtMs: nowMs + 24 * hourMs,
   })

@@ -21,6 +21,7 @@ export const membershipShape = z.object({
     .array(z.string().regex(/^\/(ip4|ip6|dns|dns4|dns6)\/[^/\s]{1,255}\/tcp\/\d{1,5}$/))
     .max(16),
   bulkAddress: z.string().max(300).default(''),
+  otherAddresses: z.array(z.string().max(300)).max(8).default([]),
   issuedAtMs: z.int().min(0),
   expiresAtMs: z.int().min(0),
 })
