@@ -1,5 +1,6 @@
 /** Keys of the index. */
-import { type Digest, digestHex } from '../../core/digest.ts'
+import { type Digest, digestHex, digestOf } from '../../core/digest.ts'
+import { type Scope, scopeId } from '../../core/scope.ts'
 import type { IndexKey } from './index.ts'
 
 export const keyBytes = 16
@@ -15,6 +16,11 @@ export function indexKey(bytes: Uint8Array): IndexKey {
 
 export function keyOfDigest(digest: Digest): IndexKey {
   return Buffer.from(digestHex(digest).slice(0, 2 * keyBytes), 'hex')
+}
+
+/** Of a step's result: a cache is of one scope, so two scopes with the same step say different things. */
+export function keyOfStep(scope: Scope, stepKey: Digest): IndexKey {
+  return keyOfDigest(digestOf(`${scopeId(scope)} ${stepKey}`))
 }
 
 export function compareKeys(a: IndexKey, b: IndexKey): number {
