@@ -9,6 +9,7 @@ import { changeRow, encodeRow, heatIn, hotBit, readRow, sizeOf } from './row.ts'
 import { scrubNumbers } from './scrub.ts'
 import { inSlices } from './slices.ts'
 import { createSnapshotLoader } from './snapshot-loader.ts'
+import { createSurveyDesk } from './survey.ts'
 import { openTables } from './tables.ts'
 
 export interface DigestIndexOptions {
@@ -26,6 +27,7 @@ export async function openDigestIndex(options: DigestIndexOptions): Promise<Dige
   const tables = await openTables(options.folder, options.mapBytes ?? indexMapBytes)
   const { root, rows } = tables
   const table = createNodeTable(tables)
+  const desk = createSurveyDesk({ table, lookUp: (key) => rows.getBinaryFast(asBuffer(key)) })
   const closing = new AbortController()
   let scrubbing: Promise<unknown> = Promise.resolve()
   let scrubIsDue = false
@@ -76,6 +78,7 @@ export async function openDigestIndex(options: DigestIndexOptions): Promise<Dige
         const row = rows.getBinaryFast(asBuffer(key))
         return row === undefined ? undefined : readRow(row, table.alive)
       }),
+    survey: (keys) => desk.survey(keys),
     nodeOf: (number) => table.nodeOf(number & (hotBit - 1)),
     numberOf: (node) => table.get(node)?.number,
     nodes: () => table.list(),

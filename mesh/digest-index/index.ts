@@ -26,6 +26,25 @@ export interface Entry {
 
 export type Change = { type: 'gained'; entry: Entry } | { type: 'lost'; key: IndexKey }
 
+/**
+ * The answers to many keys, by their places in the question. It is lent until the same index makes the next survey;
+ * whoever asks an older one meets an assertion. Only living nodes are in it.
+ */
+export interface Survey {
+  /** How many keys were asked. */
+  readonly places: number
+  /** In bytes; 0 when nobody said. */
+  size(place: number): number
+  isHeld(place: number): boolean
+  /** @param number of a node, without `hotBit`. */
+  heat(place: number, number: number): Heat | undefined
+  /**
+   * For each node number, the sum over the keys of what they weigh: `ofHot` where the node has it hot, else `ofHeld`
+   * where it holds it, else nothing. A quick order of the nodes, to look closely at the first few.
+   */
+  tally(ofHeld: ArrayLike<number>, ofHot: ArrayLike<number>): Float64Array
+}
+
 /** How far a node's log is known. Epochs order the lives of a log; sequences count its batches from 1. */
 export interface Position {
   readonly epoch: number
@@ -42,6 +61,8 @@ export interface Holders {
 export interface DigestIndex extends AsyncDisposable {
   /** One answer per key, in the same order; undefined: no living node is known to hold it. */
   holders(keys: readonly IndexKey[]): (Holders | undefined)[]
+  /** The same for questions about all nodes at once: hundreds of keys of a thousand holders in a millisecond. */
+  survey(keys: readonly IndexKey[]): Survey
   /** The node with this number (without `hotBit`); undefined after it was dropped. */
   nodeOf(number: number): string | undefined
   numberOf(node: string): number | undefined
@@ -88,5 +109,5 @@ export interface ImportedRow {
 }
 
 export { type DigestIndexOptions, openDigestIndex } from './digest-index.ts'
-export { compareKeys, indexKey, keyBytes, keyOfDigest } from './keys.ts'
+export { compareKeys, indexKey, keyBytes, keyOfDigest, keyOfStep } from './keys.ts'
 export { hotBit } from './row.ts'

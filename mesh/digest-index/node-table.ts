@@ -19,6 +19,8 @@ export interface NodeTable {
   get(node: string): { number: number; position: Position } | undefined
   nodeOf(number: number): string | undefined
   list(): IndexedNode[]
+  /** Every number in a row is below. */
+  numbersUsed(): number
   take(): number
   /** Gives the node this number, and retires the one it had. Call in a transaction. */
   assign(node: string, number: number, position: Position): void
@@ -82,6 +84,7 @@ export function createNodeTable({ nodes, numbers }: Tables): NodeTable {
         position,
         alive: isSet(alive, number),
       })),
+    numbersUsed: () => next,
     take() {
       const [free] = unused
       if (free !== undefined) unused.delete(free)

@@ -73,6 +73,50 @@ export function readRow(row: Uint8Array, alive: Uint8Array): Holders | undefined
   return found.length === 0 ? undefined : { size: sizeOf(row), holders: found }
 }
 
+/**
+ * Writes who of the living holds a row into a matrix of bits, 32 numbers to a word: at `start` who holds it, `words`
+ * later who has it hot.
+ * @param alive bitset by node number, as words.
+ * @param to.bits zero where the row goes.
+ */
+export function copyRow(
+  row: Uint8Array,
+  alive: Int32Array,
+  to: { bits: Int32Array; start: number; words: number },
+): void {
+  const { bits, start, words } = to
+  if (row[0] === bitset) {
+    const width = widthOf(row)
+    const whole = Math.min(words, Math.ceil(width / 4))
+    for (let word = 0; word < whole; word += 1) {
+      const living = alive[word] ?? 0
+      bits[start + word] = wordAt(row, headBytes, width, word) & living
+      bits[start + words + word] = wordAt(row, headBytes + width, width, word) & living
+    }
+    return
+  }
+  for (let offset = headBytes; offset < row.length; offset += 2) {
+    const found = tagAt(row, offset)
+    const number = found & numberMask
+    const bit = (1 << (number & 31)) & (alive[number >> 5] ?? 0)
+    const word = start + (number >> 5)
+    bits[word] = (bits[word] ?? 0) | bit
+    if (found !== number) bits[word + words] = (bits[word + words] ?? 0) | bit
+  }
+}
+
+/** 32 numbers of a bitset of `width` bytes. */
+function wordAt(row: Uint8Array, start: number, width: number, word: number): number {
+  const first = word * 4
+  const at = start + first
+  return (
+    (row[at] ?? 0) |
+    (first + 1 < width ? (row[at + 1] ?? 0) << 8 : 0) |
+    (first + 2 < width ? (row[at + 2] ?? 0) << 16 : 0) |
+    (first + 3 < width ? (row[at + 3] ?? 0) << 24 : 0)
+  )
+}
+
 /** What one node has of a row. */
 export function heatIn(row: Uint8Array, number: number): Heat | undefined {
   if (row[0] === bitset) {
