@@ -22,10 +22,15 @@ export interface Endpoint extends AsyncDisposable {
 export async function serveEndpoint(file: string, connect: () => Duplex): Promise<Endpoint> {
   const connections = new Set<Socket>()
   const server = createServer((near) => {
+    const far = connect()
     connections.add(near)
-    near.once('close', () => connections.delete(near))
+    near.once('close', () => {
+      connections.delete(near)
+      // A far end that has only been told that nothing more comes may never close by itself.
+      far.destroy()
+    })
     // Either end that closes or breaks takes the other one with it; the client says what that meant to it.
-    pipeline(near, connect(), near, () => near.destroy())
+    pipeline(near, far, near, () => near.destroy())
   })
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error) => reject(toHearthError(error, `listen on ${file}`)))

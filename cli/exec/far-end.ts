@@ -30,7 +30,8 @@ export function connectBuilder(buildx: string, builder: string, env: NodeJS.Proc
   })
   const connection = Duplex.from({ readable: child.stdout, writable: child.stdin })
   child.once('error', (error) => connection.destroy(error))
-  connection.once('close', () => child.kill())
+  // Asked to end, buildx waits for BuildKit to close the connection, which it may never do.
+  connection.once('close', () => child.kill('SIGKILL'))
   return connection
 }
 
