@@ -5,6 +5,7 @@
  *   host/          the libp2p host among members only
  *   adverts/       each node's signed log of what it holds, told to all
  *   digest-index/  who holds what, as far as the adverts say
+ *   fragments/     who made which fragment of a cache record, signed and told to all
  *   exchange/      blobs in bulk, by the direct road
  *
  * A node opens it with `openMesh`, says what its store gained and lost through `adverts`, and asks `index` who
@@ -14,6 +15,7 @@
 import type { Digest } from '../core/digest.ts'
 import type { AdvertFeeds, AdvertIntake, Adverts } from './adverts/index.ts'
 import type { DigestIndex, Heat } from './digest-index/index.ts'
+import type { FragmentNews } from './fragments/index.ts'
 import type { Member, MeshHost } from './host/index.ts'
 
 export interface Mesh extends AsyncDisposable {
@@ -23,6 +25,8 @@ export interface Mesh extends AsyncDisposable {
   /** Undefined for a peer that only listens, as the coordinator does. */
   readonly adverts: Adverts | undefined
   readonly feeds: AdvertFeeds | undefined
+  /** Undefined where there are no adverts either. */
+  readonly fragments: FragmentNews | undefined
   /** Living members other than this peer that are said to hold the blob, the hot ones first. */
   holdersOf(digest: Digest): Holder[]
 }

@@ -82,3 +82,18 @@ export const indexMapBytes = 16 * 1024 * mib
 export const listHoldersMax = 61
 /** Node numbers have 15 bits, the 16th says hot. */
 export const nodeNumbersMax = 32_768
+
+/** What one scope may have of fragments: what is older goes, of whoever has most there. */
+export const fragmentsPerScopeMax = 400
+/** Fragments of one scope that are remembered as forgotten, so that nobody brings them back. */
+export const forgottenPerScopeMax = 400
+/** Of one maker, in all scopes: a few hundred bytes each on disk. What is more is refused. */
+export const fragmentsPerMakerMax = 50_000
+/** A statement with its maker's membership. */
+export const signedFragmentBytesMax = 6 * kib
+/** What others told us is offered on after this long: usually its maker has told everybody itself by then. */
+export const fragmentRelayMs = 1_500
+/** Statements on their way to one peer; beyond that it gets the summary again instead. */
+export const fragmentQueueMax = 256
+/** Tries to reach the peers' streams again begin at this, and are never further apart than redials. */
+export const fragmentRetryMs = 200

@@ -1,4 +1,4 @@
-/** Puts the rooms of the mesh together over one folder: `peer.pem`, `roster/`, `advert-log/`, `digest-index/`. */
+/** Puts the rooms of the mesh together over one folder: `peer.pem`, `roster/`, `advert-log/`, `digest-index/`, `fragments/`. */
 import path from 'node:path'
 import type { Logger } from '../core/log.ts'
 import {
@@ -8,6 +8,7 @@ import {
   openAdvertLog,
 } from './adverts/index.ts'
 import { hotBit, keyOfDigest, openDigestIndex } from './digest-index/index.ts'
+import { createFragmentNews } from './fragments/index.ts'
 import {
   createMeshHost,
   type MeshHostOptions,
@@ -58,12 +59,17 @@ export async function openMesh(
         ? undefined
         : open.use(createAdvertFeeds({ host, advertLog, signingKey, log }))
 
+    const fragments = options.advertises
+      ? open.use(await createFragmentNews({ ...deps, host }, { folder: inFolder('fragments') }))
+      : undefined
+
     return {
       host,
       index,
       intake,
       adverts,
       feeds,
+      fragments,
       holdersOf(digest) {
         const [found] = index.holders([keyOfDigest(digest)])
         if (found === undefined) return []

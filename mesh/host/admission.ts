@@ -21,6 +21,7 @@ export interface Admission {
   admit(signed: SignedMembership, peerId: string | undefined): MembershipVerdict
   /** See MeshHost. @returns those that were members. */
   setExpelled(peerIds: Iterable<string>): string[]
+  isExpelled(peerId: string): boolean
   /** Forgets members whose time is over and names them. */
   sweep(): string[]
   /** Takes one of the strangers' places until disposal; undefined when all are taken, or this peer has one. */
@@ -88,6 +89,7 @@ export function createAdmission(
       for (const peerId of gone) roster.remove(peerId)
       return gone
     },
+    isExpelled: (peerId) => expelled.has(peerId),
     sweep() {
       const over = [...members.values()].filter(isOver).map(({ peerId }) => peerId)
       for (const peerId of over) {

@@ -252,6 +252,7 @@ export async function createMeshHost(
     setExpelled(peerIds) {
       for (const peerId of admission.setExpelled(peerIds)) shutOut(peerId, 'taken back')
     },
+    isExpelled: (peerId) => admission.isExpelled(peerId),
     members: () =>
       admission.members().flatMap(({ peerId }) => {
         const member = toMember(peerId)

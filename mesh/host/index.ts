@@ -28,6 +28,7 @@ export interface MeshHost extends AsyncDisposable {
    * memberships back. Those that are connected are disconnected.
    */
   setExpelled(peerIds: Iterable<string>): void
+  isExpelled(peerId: string): boolean
   /** All others, connected or not. */
   members(): readonly Member[]
   member(peerId: string): Member | undefined
