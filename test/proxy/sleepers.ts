@@ -20,3 +20,12 @@ export async function sleeperAppears(seconds: string): Promise<void> {
     await delay(10)
   }
 }
+
+/** Resolves when none does any more: a step that nobody wants is killed a moment after its build was told of. */
+export async function sleeperEnds(seconds: string): Promise<void> {
+  const limit = AbortSignal.timeout(30_000)
+  while (await isSleeping(seconds)) {
+    limit.throwIfAborted()
+    await delay(10)
+  }
+}

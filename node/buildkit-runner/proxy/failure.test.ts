@@ -100,6 +100,13 @@ test('a kill for want of memory counts only while the step was running, and alon
   t.is(causeOf({ details: failed(137), vertices: alone, oomKills: before }), CAUSE_STEP_KILLED)
   // Another step was running as well, and 2 does not look like a kill.
   t.is(causeOf({ details: failed(2), oomKills: during }), CAUSE_STEP_FAILED)
+  // The step before it had ended just then, as steps do one after the other.
+  const early = [{ ...kill, atMs: 10_100 }]
+  const after = new Map([
+    vertex('a', { ...ended, startedMs: 8_000, completedMs: 9_990 }),
+    vertex('b', ended),
+  ])
+  t.is(causeOf({ details: failed(2), vertices: after, oomKills: early }), CAUSE_OUT_OF_MEMORY)
   const machine = [{ ...kill, atMs: 15_000, isMachineWide: true }]
   t.regex(
     explainFailure(facts({ details: failed(137), oomKills: machine })).text,

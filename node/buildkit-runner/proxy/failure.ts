@@ -193,7 +193,12 @@ function oomKillOf(
     ({ atMs }) => vertex === undefined || wasRunning(vertex, atMs),
   )
   if (exitCode === 128 + constants.signals.SIGKILL) return kills.at(-1)
-  const others = [...facts.vertices.values()].filter((other) => other !== vertex && !other.cached)
+  // What this step builds on was over when it began, whatever the slack of the clocks makes of it.
+  const wasOver = ({ completedMs }: VertexProgress): boolean =>
+    completedMs !== undefined && completedMs <= (vertex?.startedMs ?? 0)
+  const others = [...facts.vertices.values()].filter(
+    (other) => other !== vertex && !other.cached && !wasOver(other),
+  )
   return kills.findLast(({ atMs }) => !others.some((other) => wasRunning(other, atMs)))
 }
 
