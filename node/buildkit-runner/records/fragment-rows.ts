@@ -8,25 +8,29 @@ import type { Digest } from '../../../core/digest.ts'
 import { toHearthError } from '../../../core/errors.ts'
 import { setAsideDamage, toWriteError } from '../../../core/lmdb-failure.ts'
 import type { Logger } from '../../../core/log.ts'
-import { type Scope, scopeId } from '../../../core/scope.ts'
+import { parseScopeId, type Scope, scopeId } from '../../../core/scope.ts'
 
 export interface FragmentRow {
   readonly version: number
-  /** Which of the scope's fragments was kept later. */
+  /** Which of the scope's fragments was said knowing which. */
   readonly sequence: number
+  /** Absent: it is. */
+  readonly isKept?: boolean
   readonly bytes: Uint8Array
 }
 
 export interface FragmentRows extends AsyncDisposable {
   ofScope(scope: Scope): { digest: Digest; row: FragmentRow }[]
+  get(scope: Scope, digest: Digest): FragmentRow | undefined
   count(scope: Scope): number
+  scopes(): Scope[]
   /**
    * In one transaction, on disk when it resolves.
    * @throws HearthError `exhausted` when the disk is full, else `internal`
    */
   replace(
     scope: Scope,
-    change: { put: { digest: Digest; row: FragmentRow }; remove: readonly Digest[] },
+    change: { put?: { digest: Digest; row: FragmentRow } | undefined; remove: readonly Digest[] },
   ): Promise<void>
   /** Removes all of the scope's rows, those too that are on their way to disk. Throws like `replace`. */
   clear(scope: Scope): Promise<void>
@@ -60,11 +64,21 @@ export async function openFragmentRows(folder: string, log: Logger): Promise<Fra
         digest: key[1] as Digest,
         row: value,
       })),
+    get: (scope, digest) => rows.get([scopeId(scope), digest]),
+    scopes() {
+      const found: Scope[] = []
+      for (let after: Key = ['', '']; ; ) {
+        const [next] = rows.getKeys({ start: after, limit: 1 })
+        if (next === undefined) return found
+        found.push(parseScopeId(next[0]))
+        after = [next[0], afterDigests]
+      }
+    },
     count: (scope) => rows.getKeysCount(rangeOf(scope)),
     replace: (scope, { put, remove }) =>
       write(() => {
         for (const digest of remove) void rows.remove([scopeId(scope), digest])
-        void rows.put([scopeId(scope), put.digest], put.row)
+        if (put !== undefined) void rows.put([scopeId(scope), put.digest], put.row)
       }),
     clear: (scope) =>
       write(() => {

@@ -1,32 +1,49 @@
-/** Keeps fragments, and composes each scope's record from them. */
+/** Keeps fragments, takes those of others, and composes each scope's record from them. */
 import type { Digest } from '../../../core/digest.ts'
-import { describeError, HearthError } from '../../../core/errors.ts'
+import { describeError } from '../../../core/errors.ts'
 import { formatVersions } from '../../../core/format-version.ts'
-import { mib } from '../../../core/limits.ts'
 import type { Logger } from '../../../core/log.ts'
 import { type Scope, type ScopeId, scopeId } from '../../../core/scope.ts'
+import type { FragmentStatement } from '../../../mesh/fragments/index.ts'
+import type { Member, Mesh } from '../../../mesh/index.ts'
 import type { BlobInfo, CacheStore } from '../../cache-store/index.ts'
+import type { S3Tier } from '../../cache-store/s3-tier/index.ts'
+import type { BlobSources, Whereabouts } from '../../cache-store/sources/index.ts'
+import { createArrivals } from './arrivals.ts'
+import { readDocument, writeDocument } from './documents.ts'
 import { readFragment, writeFragment } from './fragment.ts'
 import { type FragmentRows, openFragmentRows } from './fragment-rows.ts'
 import { type Descriptor, type Graph, usefulPart } from './graph.ts'
 import type { ComposedRecord, KeepResult, Records } from './index.ts'
+import { createKeeping } from './keeping.ts'
+import { lackedLine } from './lacked.ts'
 import { parseCacheManifest, parseJson } from './manifest.ts'
 import { configShape, parseConfig } from './record.ts'
 import { createScopeRecord, type KeptFragment, type ScopeRecord } from './scope-record.ts'
+import { createSecondCopies } from './second-copies.ts'
 import type { ServedRecord } from './serve-record.ts'
+import { finish, inSlices, type Steps } from './steps.ts'
 
 export interface RecordsDeps {
   store: CacheStore
+  /** Where blobs are that are not here. Absent: nowhere. */
+  sources?: BlobSources | undefined
+  /** Absent: this node is alone. */
+  mesh?: Pick<Mesh, 'fragments' | 'holdersOf' | 'host'> | undefined
+  s3?: Pick<S3Tier, 'name' | 'keep' | 'fragments'> | undefined
   log: Logger
 }
 
 export interface RecordsOptions {
   /** Holds the index of fragments, nothing else. */
   folder: string
+  /** Of this node: of two that could hold a second copy, the one that can use it does. */
+  platform?: string
+  /** How long a build waits, before its record is composed, for what others know. Default 3 s. */
+  readyMsMax?: number
+  /** How long a report waits for a second place. Default 5 min. */
+  settleMsMax?: number
 }
-
-/** BuildKit exports records of any size and imports none above 1 MiB; what we merge may be cut to that. */
-const documentBytesMax = 8 * mib
 
 /** A record lists everything that its scope may want; what a build then reads or exports is what it uses. */
 const onOffer = { isUse: false }
@@ -34,19 +51,38 @@ const onOffer = { isUse: false }
 /** Scopes whose union stays in memory; the others are read again, in a few milliseconds, when asked for. */
 const scopesInMemoryMax = 64
 
-/** @throws HearthError `environment`, `corrupt` when the folder cannot be used. */
+/**
+ * @param deps stay open until this is disposed.
+ * @throws HearthError `environment`, `corrupt` when the folder cannot be used.
+ */
 export async function createRecords(
   deps: RecordsDeps,
   options: RecordsOptions,
 ): Promise<Records & AsyncDisposable> {
-  const { store, log } = deps
+  const { store, sources, mesh, s3, log } = deps
+  const news = mesh?.fragments
+  const { readyMsMax = 3_000, settleMsMax = 5 * 60_000 } = options
   const rows = await openFragmentRows(options.folder, log)
   const scopes = new Map<ScopeId, ScopeRecord>()
+  const turns = new Map<ScopeId, Promise<unknown>>()
+  /** Whose served record is older than their union. */
+  const stale = new WeakSet<ScopeRecord>()
 
-  /** The scope's fragments in memory; the scope used longest ago makes room. */
-  function recordOf(scope: Scope): ScopeRecord {
+  /** What changes a scope's record comes one after the other. */
+  function inTurn<T>(scope: Scope, work: () => Promise<T>): Promise<T> {
     const id = scopeId(scope)
-    const record = scopes.get(id) ?? load(scope, rows, log)
+    const done = (turns.get(id) ?? Promise.resolve()).then(work)
+    const quiet = done
+      .catch(() => {})
+      .finally(() => {
+        if (turns.get(id) === quiet) turns.delete(id)
+      })
+    turns.set(id, quiet)
+    return done
+  }
+
+  /** The scope used longest ago makes room. */
+  function remember(id: ScopeId, record: ScopeRecord): ScopeRecord {
     scopes.delete(id)
     scopes.set(id, record)
     for (const oldest of scopes.keys()) {
@@ -56,52 +92,253 @@ export async function createRecords(
     return record
   }
 
-  /**
-   * Makes the served record from what is held at this instant. Looks at the blobs without pinning them: a
-   * pin counts as a use, and most of what is looked at may not be served at all.
-   */
-  function refresh(scope: Scope, record: ScopeRecord): ServedRecord {
-    const held = new Map<Digest, BlobInfo>()
-    for (const digest of record.blobs()) {
-      const blob = store.stat(scope, digest)
-      if (blob !== undefined) held.set(digest, blob)
-    }
-    return record.refresh(held)
+  function recordOf(scope: Scope): ScopeRecord {
+    const id = scopeId(scope)
+    return remember(id, scopes.get(id) ?? finish(load(scope, rows, log)))
   }
 
-  async function keep(scope: Scope, manifest: Digest): Promise<KeepResult> {
-    const graph = usefulPart(await readExport(store, scope, manifest))
-    const { digest, bytes } = writeFragment(graph)
-    if (graph.records.size === 0) {
-      log.info({ scope: scopeId(scope), manifest }, 'an exported record has no layer that is here')
-      return { fragment: digest, added: false }
-    }
-    const added = !recordOf(scope).fragments.has(digest)
-    if (added) await writeBlob(store, scope, digest, bytes)
+  async function recordInSlices(scope: Scope): Promise<ScopeRecord> {
+    const id = scopeId(scope)
+    const loaded = scopes.get(id) ?? (await inSlices(load(scope, rows, log)))
+    // Somebody who could not wait may have loaded it meanwhile.
+    return remember(id, scopes.get(id) ?? loaded)
+  }
 
-    // From here to the write of the row nothing waits: two builds that end at once get two sequences.
-    const record = recordOf(scope)
-    const isLatest = record.fragments.get(digest) === record.latest
-    const sequence = isLatest ? record.latest : record.latest + 1
-    const gone = record.add({ digest, graph, sequence })
-    refresh(scope, record)
+  function whereabouts(scope: Scope, blob: BlobInfo): Whereabouts | undefined {
+    if (sources !== undefined) return sources.whereabouts(scope, blob)
+    return store.stat(scope, blob.digest)?.size === blob.size ? 'held' : undefined
+  }
+
+  /** Looks at the blobs without pinning them: a pin counts as a use, and most may not be served at all. */
+  function refresh(scope: Scope, record: ScopeRecord): Steps<ServedRecord> {
+    stale.delete(record)
+    return record.refresh((blob) => whereabouts(scope, blob))
+  }
+
+  /** Nobody waits for it: what comes at once becomes one. */
+  function refreshSoon(scope: Scope, record: ScopeRecord): void {
+    if (stale.has(record)) return
+    stale.add(record)
+    void inTurn(scope, async () => {
+      if (stale.has(record)) await inSlices(refresh(scope, record))
+    })
+  }
+
+  async function isCurrent(scope: Scope, record: ScopeRecord): Promise<boolean> {
+    const { served } = record
+    if (served === undefined || stale.has(record) || served.lacking.length > 0) return false
+    if (sources === undefined) return true
+    const { descriptors } = record.union
+    return await inSlices(areDeliverable())
+
+    function* areDeliverable(): Steps<boolean> {
+      for (const [position, digest] of (served?.blobs ?? []).entries()) {
+        const size = descriptors.get(digest)?.descriptor.size
+        if (size === undefined) return false
+        if (whereabouts(scope, { digest, size }) === undefined) return false
+        if (position % 100 === 99) yield
+      }
+      return true
+    }
+  }
+
+  /** In the scope's turn. @param fragment.bytes absent when they are in its row. */
+  async function join(
+    scope: Scope,
+    record: ScopeRecord,
+    { bytes, ...fragment }: KeptFragment & { bytes: Uint8Array },
+  ): Promise<void> {
+    const { digest, sequence, isKept } = fragment
+    const gone = await inSlices(record.add(fragment))
+    const row = { version: formatVersions.fragment, sequence, isKept, bytes }
+    const put = gone.includes(digest) ? undefined : { digest, row }
+    await rows.replace(scope, { put, remove: gone })
+    await giveUp(scope, gone)
+  }
+
+  async function giveUp(scope: Scope, gone: readonly Digest[]): Promise<void> {
+    if (gone.length === 0) return
+    await news?.forget(scope, gone)
+    for (const digest of gone) {
+      keeping?.unwatch(scope, digest)
+      await store.remove(scope, digest)
+    }
+  }
+
+  function has({ scope, digest, sequence, isKept }: FragmentStatement): boolean {
+    const record = scopes.get(scopeId(scope))
+    if (record === undefined) return true
+    const known = record.fragments.get(digest)
+    if (known === undefined) return false
+    return known.sequence > sequence || (known.sequence === sequence && (known.isKept || !isKept))
+  }
+
+  const others = (): readonly Member[] =>
+    mesh?.host.members().filter(({ membership }) => membership.roles.includes('node')) ?? []
+
+  async function setKept(scope: Scope, digest: Digest): Promise<void> {
+    await inTurn(scope, async () => {
+      const record = await recordInSlices(scope)
+      const known = record.fragments.get(digest)
+      const bytes = rows.get(scope, digest)?.bytes
+      if (known === undefined || bytes === undefined || known.isKept) return
+      await join(scope, record, { ...known, isKept: true, bytes })
+      const { sequence } = known
+      await news?.publish({ scope, digest, size: bytes.length, sequence, isKept: true })
+    })
+  }
+
+  const keeping =
+    news === undefined || mesh === undefined
+      ? undefined
+      : createKeeping(
+          {
+            news,
+            s3,
+            holders: (digest) => mesh.holdersOf(digest).length,
+            others: () => {
+              const all = others()
+              return { members: all.length, connected: all.filter((each) => each.connected).length }
+            },
+            setKept,
+            log,
+          },
+          { limitMs: settleMsMax },
+        )
+
+  const arrivals =
+    news === undefined || sources === undefined
+      ? undefined
+      : createArrivals({
+          news,
+          sources,
+          store,
+          s3,
+          has,
+          take: ({ statement, bytes, graph }) =>
+            inTurn(statement.scope, async () => {
+              const { scope, digest, sequence, isKept } = statement
+              const record = await recordInSlices(scope)
+              if (has(statement)) return
+              await join(scope, record, { digest, sequence, isKept, graph, bytes })
+              refreshSoon(scope, record)
+            }),
+          log,
+        })
+
+  const secondCopies =
+    mesh === undefined || sources === undefined || s3 !== undefined
+      ? undefined
+      : createSecondCopies({
+          sources,
+          store,
+          self: { peerId: mesh.host.peerId, platform: options.platform },
+          peers: () =>
+            others()
+              .filter(({ connected }) => connected)
+              .map(candidateOf),
+          log,
+        })
+
+  const listening = news?.onNews((known) => {
+    secondCopies?.noticed(known)
+    arrivals?.noticed(known)
+  })
+
+  /** What was kept by an earlier life and is not told, or not known to be elsewhere. */
+  async function resume(): Promise<void> {
+    if (news === undefined) return
+    for (const scope of rows.scopes()) {
+      const told = new Map(news.of(scope).map(({ statement }) => [statement.digest, statement]))
+      for (const { digest, row } of rows.ofScope(scope)) {
+        const statement = told.get(digest)
+        const { bytes, sequence, isKept = false } = row
+        if (statement === undefined) {
+          await news.publish({ scope, digest, size: bytes.length, sequence, isKept: false })
+        }
+        const isOwn = statement === undefined || statement.maker === mesh?.host.peerId
+        if (isOwn && !(statement?.isKept ?? isKept)) watchOver(scope, { digest, sequence, bytes })
+      }
+    }
+  }
+
+  function watchOver(
+    scope: Scope,
+    fragment: { digest: Digest; sequence: number; bytes: Uint8Array; graph?: Graph },
+  ): void {
+    const { digest, bytes, sequence, graph = readFragment(bytes, sequence) } = fragment
+    const blobs = Array.from(graph.descriptors.values(), ({ descriptor }) => ({
+      digest: descriptor.digest,
+      size: descriptor.size,
+    }))
+    keeping?.watch({ scope, digest, bytes, sequence, blobs })
+  }
+
+  async function keepInTurn(
+    scope: Scope,
+    { digest, bytes, graph }: { digest: Digest; bytes: Buffer; graph: Graph },
+  ): Promise<KeepResult> {
+    const record = await recordInSlices(scope)
+    const known = record.fragments.get(digest)
+    const isBlob = store.stat(scope, digest) !== undefined
+    if (known === undefined || !isBlob) await writeDocument(store, scope, { digest, bytes })
+    const latest = Math.max(record.latest, news?.latest(scope) ?? 0)
     // The common case, an unchanged build: nothing to write.
-    if (isLatest) return { fragment: digest, added }
-    const row = { version: formatVersions.fragment, sequence, bytes }
-    await rows.replace(scope, { put: { digest, row }, remove: gone })
-    for (const each of gone) await store.remove(scope, each)
-    return { fragment: digest, added }
+    const isLatest = known?.sequence === latest
+    const sequence = isLatest ? latest : latest + 1
+    const isAlone = s3 === undefined && others().length === 0
+    const isKept = known?.isKept ?? isAlone
+    if (!isLatest) {
+      await join(scope, record, { digest, sequence, isKept, graph, bytes })
+      await news?.publish({ scope, digest, size: bytes.length, sequence, isKept })
+    }
+    if (!isKept || s3 !== undefined) watchOver(scope, { digest, sequence, bytes, graph })
+    await inSlices(refresh(scope, record))
+    return { fragment: digest, added: known === undefined }
   }
+
+  const resuming = resume().catch((error: unknown) => {
+    log.warn({ error: describeError(error) }, 'fragments of an earlier life are not all told')
+  })
 
   return {
-    keep,
+    async keep(scope, manifest) {
+      const exported = await readExport(store, scope, manifest, (blob) => whereabouts(scope, blob))
+      const graph = usefulPart(exported)
+      const { digest, bytes } = writeFragment(graph)
+      if (graph.records.size === 0) {
+        log.info({ scope: scopeId(scope), manifest }, 'an exported record has no layer to be had')
+        return { fragment: digest, added: false }
+      }
+      return await inTurn(scope, () => keepInTurn(scope, { digest, bytes, graph }))
+    },
+    async settled(scope, fragment, { signal }) {
+      return (await keeping?.settled(scope, fragment, { signal })) ?? { type: 'kept' }
+    },
+    async ready(scope, { signal }) {
+      const limit = AbortSignal.any([signal, AbortSignal.timeout(readyMsMax)])
+      const work = async (): Promise<void> => {
+        const record = scopes.get(scopeId(scope)) ?? (await recordInSlices(scope))
+        await untilAborted(arrivals?.want(scope), limit)
+        if (await isCurrent(scope, record)) return
+        await inTurn(scope, async () => {
+          const now = await recordInSlices(scope)
+          if (!(await isCurrent(scope, now))) await inSlices(refresh(scope, now))
+        })
+      }
+      try {
+        await untilAborted(work(), limit)
+      } catch (error) {
+        log.warn({ scope: scopeId(scope), error: describeError(error) }, 'a record is not ready')
+      }
+    },
     compose(scope): ComposedRecord {
       const record = recordOf(scope)
-      let served = record.served ?? refresh(scope, record)
+      let served = record.served ?? finish(refresh(scope, record))
       let pin = store.pin(scope, served.blobs, onOffer)
-      if (pin.held.size < served.blobs.length) {
+      if (hasLost(scope, record, served, pin.held)) {
         // Something was evicted since the record was made. Nothing can be between looking and pinning.
-        served = refresh(scope, record)
+        served = finish(refresh(scope, record))
         const whole = store.pin(scope, served.blobs, onOffer)
         pin[Symbol.dispose]()
         pin = whole
@@ -110,75 +347,107 @@ export async function createRecords(
         documents: served.documents,
         records: served.records,
         layers: served.blobs.length,
+        lacked: served.lacking.map((blob) => lackedLine(blob, 'nobody is known to have it')),
         pin,
         [Symbol.dispose]: () => pin[Symbol.dispose](),
       }
     },
     count: (scope) => rows.count(scope),
+    scopes() {
+      const all = [...rows.scopes(), ...(news?.scopes() ?? [])]
+      return [...new Map(all.map((scope) => [scopeId(scope), scope])).values()]
+    },
     async reset(scope) {
-      scopes.delete(scopeId(scope))
-      await rows.clear(scope)
+      await inTurn(scope, async () => {
+        scopes.delete(scopeId(scope))
+        arrivals?.forget(scope)
+        const known = news?.of(scope).map(({ statement }) => statement.digest) ?? []
+        for (const digest of known) keeping?.unwatch(scope, digest)
+        await rows.clear(scope)
+        await news?.forget(scope, known)
+      })
       // A build may have read the rows again meanwhile.
       scopes.delete(scopeId(scope))
     },
-    [Symbol.asyncDispose]: () => rows[Symbol.asyncDispose](),
+    async [Symbol.asyncDispose]() {
+      listening?.[Symbol.dispose]()
+      await resuming
+      await arrivals?.[Symbol.asyncDispose]()
+      await secondCopies?.[Symbol.asyncDispose]()
+      keeping?.[Symbol.dispose]()
+      await Promise.all(turns.values())
+      await rows[Symbol.asyncDispose]()
+    },
+  }
+
+  /** What was elsewhere then is believed to be there still: `ready` has looked. */
+  function hasLost(
+    scope: Scope,
+    { union }: ScopeRecord,
+    { blobs, elsewhere }: ServedRecord,
+    held: ReadonlyMap<Digest, BlobInfo>,
+  ): boolean {
+    if (held.size === blobs.length) return false
+    return blobs.some((digest) => {
+      if (held.has(digest) || elsewhere.has(digest)) return false
+      const size = union.descriptors.get(digest)?.descriptor.size
+      return size === undefined || whereabouts(scope, { digest, size }) === undefined
+    })
   }
 }
 
+function candidateOf({ membership }: Member) {
+  // Roles that are no word of the mesh's own; the coordinator names the platform so.
+  const platform = membership.roles.find((role) => role.includes('/'))
+  return { peerId: membership.peerId, platform }
+}
+
 /** Reads the scope's fragments from their rows. What cannot be read is a lost hit and a log line. */
-function load(scope: Scope, rows: FragmentRows, log: Logger): ScopeRecord {
-  const kept: KeptFragment[] = []
-  for (const { digest, row } of rows.ofScope(scope)) {
-    const { sequence, version, bytes } = row
+function* load(scope: Scope, rows: FragmentRows, log: Logger): Steps<ScopeRecord> {
+  const record = createScopeRecord()
+  const inOrder = rows.ofScope(scope).sort((a, b) => a.row.sequence - b.row.sequence)
+  for (const { digest, row } of inOrder) {
+    yield
+    const { sequence, version, bytes, isKept = true } = row
     const fields = { scope: scopeId(scope), fragment: digest }
     if (version > formatVersions.fragment) {
       log.warn({ ...fields, version }, 'a cache fragment of a newer Hearth is ignored')
       continue
     }
     try {
-      kept.push({ digest, sequence, graph: readFragment(bytes, sequence) })
+      const graph = readFragment(bytes, sequence)
+      yield* record.add({ digest, sequence, isKept, graph })
     } catch (error) {
       log.warn({ ...fields, error: describeError(error) }, 'a cache fragment cannot be read')
     }
   }
-  const record = createScopeRecord()
-  record.restore(kept)
   return record
 }
 
-/** The graph of an exported record, without the results whose layers are not here whole. */
-async function readExport(store: CacheStore, scope: Scope, digest: Digest): Promise<Graph> {
-  const manifest = parseCacheManifest(await readDocument(store, scope, digest))
-  const held = new Map<Digest, Descriptor>()
-  for (const layer of manifest.layers) {
-    if (store.stat(scope, layer.digest)?.size === layer.size) held.set(layer.digest, layer)
-  }
-  const bytes = await readDocument(store, scope, manifest.config.digest)
-  return parseConfig(parseJson(bytes, configShape, 'a cache record'), held, 0)
-}
-
-async function readDocument(store: CacheStore, scope: Scope, digest: Digest): Promise<Buffer> {
-  const size = store.stat(scope, digest)?.size ?? 0
-  if (size > documentBytesMax) {
-    throw new HearthError('invalid-input', `a cache record of ${size} bytes is too large`)
-  }
-  const source = await store.open(scope, digest, { signal: AbortSignal.timeout(readTimeoutMs) })
-  if (source === undefined) {
-    throw new HearthError('not-found', `the blob ${digest} of a cache record is not here`)
-  }
-  return Buffer.concat(await source.toArray())
-}
-
-/** A few megabytes from the own disk. */
-const readTimeoutMs = 60_000
-
-async function writeBlob(
+/** The graph of an exported record, without the results whose layers cannot be had whole. */
+async function readExport(
   store: CacheStore,
   scope: Scope,
   digest: Digest,
-  bytes: Uint8Array,
-): Promise<void> {
-  await using writer = await store.createWriter(scope)
-  await writer.write(bytes)
-  await writer.commit(digest)
+  whereabouts: (blob: BlobInfo) => Whereabouts | undefined,
+): Promise<Graph> {
+  const manifest = parseCacheManifest(await readDocument(store, scope, digest))
+  const had = new Map<Digest, Descriptor>()
+  for (const layer of manifest.layers) {
+    if (whereabouts(layer) !== undefined) had.set(layer.digest, layer)
+  }
+  const bytes = await readDocument(store, scope, manifest.config.digest)
+  return parseConfig(parseJson(bytes, configShape, 'a cache record'), had, 0)
+}
+
+async function untilAborted(work: Promise<void> | undefined, signal: AbortSignal): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>()
+  const stop = (): void => resolve()
+  signal.addEventListener('abort', stop, { once: true })
+  if (signal.aborted) stop()
+  try {
+    await Promise.race([work, promise])
+  } finally {
+    signal.removeEventListener('abort', stop)
+  }
 }

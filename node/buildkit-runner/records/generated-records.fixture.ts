@@ -2,7 +2,7 @@
 import fc from 'fast-check'
 import { type Digest, digestOf } from '../../../core/digest.ts'
 import type { BlobInfo } from '../../cache-store/index.ts'
-import type { Descriptor, Graph } from './graph.ts'
+import type { Descriptor, Graph, Label } from './graph.ts'
 import { mergeGraphs, relabelled } from './merge.ts'
 import { type CacheConfig, parseConfig } from './record.ts'
 
@@ -114,9 +114,15 @@ function permutation(length: number, order: readonly number[]): number[] {
   return positions.sort((a, b) => weight(a) - weight(b) || b - a)
 }
 
+/** As fragments of several nodes come: some of them made at the same time, not knowing of each other. */
+export const labels: fc.Arbitrary<Label> = fc.record({
+  sequence: fc.integer({ min: 1, max: 4 }),
+  lineage: fc.constantFrom('a', 'b', 'c', 'd'),
+})
+
 export const graphs: fc.Arbitrary<Graph> = fc
-  .tuple(configs, fc.nat(5))
-  .map(([config, sequence]) => parseConfig(config, descriptors, sequence))
+  .tuple(configs, labels)
+  .map(([config, label]) => relabelled(parseConfig(config, descriptors, 0), label))
 
 /** The union of a few builds, seen one after the other. */
 export const unions: fc.Arbitrary<Graph> = fc
@@ -124,10 +130,14 @@ export const unions: fc.Arbitrary<Graph> = fc
   .map((all) =>
     mergeGraphs(
       ...all.map((config, position) =>
-        relabelled(parseConfig(config, descriptors, 0), position + 1),
+        relabelled(parseConfig(config, descriptors, 0), labelOf(position + 1)),
       ),
     ),
   )
+
+export function labelOf(sequence: number): Label {
+  return { sequence, lineage: `build ${sequence}` }
+}
 
 /** Some of the blobs, as a store would hold them. */
 export const heldBlobs: fc.Arbitrary<ReadonlyMap<Digest, BlobInfo>> = fc
@@ -143,7 +153,7 @@ export function textOf(graph: Graph): string {
   const records = [...graph.records.values()]
     .map(({ results, ...rest }) => ({
       ...rest,
-      results: [...results].map(([key, { sequence }]) => [key, sequence]).sort(),
+      results: [...results].map(([key, { sequence, lineage }]) => [key, sequence, lineage]).sort(),
     }))
     .sort((a, b) => (a.key < b.key ? -1 : 1))
   return JSON.stringify([records, [...graph.descriptors].sort()])

@@ -2,8 +2,8 @@
  * The graph behind a cache record: which step with which inputs gave which layers.
  *
  * Identity is Merkle: a record is its digest and its exact sets of inputs, a chain is its blob and its
- * parent, so that records of independent daemons meet by content. Labels are sequence numbers of the node
- * that keeps the graph: which of two things was seen later, and nothing about when.
+ * parent, so that records of independent daemons meet by content. Labels are sequence numbers of the scope's
+ * fragments: which of two things was said knowing the other, and nothing about when.
  */
 import { hash } from 'node:crypto'
 import type { Digest } from '../../../core/digest.ts'
@@ -45,6 +45,20 @@ export interface GraphRecord {
 export interface Result {
   readonly chain: Chain
   readonly sequence: number
+  /** Of several fragments that give it, the latest: results of one lineage belong together. */
+  readonly lineage: string
+}
+
+/** Under which a fragment joins a union. Builds that knew nothing of each other may have the same sequence. */
+export interface Label {
+  readonly sequence: number
+  /** Its digest. */
+  readonly lineage: string
+}
+
+/** Positive when `a` is the later one. The same on every node, and total. */
+export function compareLabels(a: Label, b: Label): number {
+  return a.sequence - b.sequence || compareText(a.lineage, b.lineage)
 }
 
 export interface LabelledDescriptor {

@@ -1,6 +1,7 @@
 /**
- * Records: BuildKit's cache graph, kept as one fragment per build and served as the union of a scope's
- * fragments. Merging is associative, commutative and idempotent and looks at no clock.
+ * Records: BuildKit's cache graph, kept as one fragment per build and served as the union of a scope's fragments,
+ * whichever node made them. Merging is associative, commutative and idempotent and looks at no clock
+ * (docs/decisions/records.md).
  */
 import type { Digest } from '../../../core/digest.ts'
 import type { Scope } from '../../../core/scope.ts'
@@ -9,20 +10,35 @@ import type { GrantDocument } from '../registry/index.ts'
 
 export interface Records {
   /**
-   * Reads the cache manifest that a build has pushed into the store and keeps it as a fragment.
-   * @throws HearthError `invalid-input` when it is no cache record, `not-found` when its blobs are not here.
+   * Reads the cache manifest that a build has pushed into the store, keeps it as a fragment and tells the mesh.
+   * @throws HearthError `invalid-input` when it is no cache record, `not-found` when its documents are not here.
    */
   keep(scope: Scope, manifest: Digest): Promise<KeepResult>
 
   /**
-   * The scope's record for one build: the union of its fragments, narrowed to what this node can deliver,
-   * within BuildKit's limits, its blobs pinned until `pin` is disposed. Served as documents of a grant.
-   * An empty record when there is nothing yet.
+   * Resolves when the fragment and its blobs are somewhere else too: on a second node, or in the object store. At once
+   * where there is neither. Never rejects.
+   */
+  settled(scope: Scope, fragment: Digest, options: { signal: AbortSignal }): Promise<Settled>
+
+  /**
+   * Gets what the mesh knows of the scope and this node does not, and makes its record anew where that is needed.
+   * For the time before `compose`. Resolves within seconds, whatever it got; at once when there is nothing to do.
+   */
+  ready(scope: Scope, options: { signal: AbortSignal }): Promise<void>
+
+  /**
+   * The scope's record for one build: the union of its fragments, narrowed to what can be delivered from here, from
+   * peers or from the object store, within BuildKit's limits. What is here is pinned until `pin` is disposed. Served
+   * as documents of a grant. An empty record when there is nothing yet.
    */
   compose(scope: Scope): ComposedRecord
 
   /** Number of fragments by scope. */
   count(scope: Scope): number
+
+  /** That have fragments here, or are known in the mesh. */
+  scopes(): Scope[]
 
   /** Forgets the scope's fragments (their blobs belong to the store). */
   reset(scope: Scope): Promise<void>
@@ -34,15 +50,23 @@ export interface KeepResult {
   added: boolean
 }
 
+export type Settled =
+  | { readonly type: 'kept' }
+  /** In one line: why it is on this node only. */
+  | { readonly type: 'kept here only'; readonly reason: string }
+
 export interface ComposedRecord extends Disposable {
   /** Manifest (tag `record`) and config, for a read grant. */
   readonly documents: readonly GrantDocument[]
   readonly records: number
   readonly layers: number
+  /** Cached results that are known and that nobody can deliver, one line each, at most ten. */
+  readonly lacked: readonly string[]
   readonly pin: Pin
 }
 
 /** The tag under which a composed record is served and a fragment is pushed. */
 export const recordTag = 'record'
 
-export { createRecords, type RecordsOptions } from './fragments.ts'
+export { createRecords, type RecordsDeps, type RecordsOptions } from './fragments.ts'
+export { lackedLine } from './lacked.ts'

@@ -6,6 +6,7 @@ import {
   descriptorOf,
   graphs,
   heldBlobs,
+  labelOf,
   textOf,
   unions,
 } from './generated-records.fixture.ts'
@@ -203,7 +204,9 @@ function heldOf(graph: Graph) {
 
 test('config and manifest stay within what BuildKit reads, newest builds first', (t) => {
   const builds = Array.from({ length: 40 }, (_, each) => longBuild(`build ${each}`, 150))
-  const union = mergeGraphs(...builds.map((build, position) => relabelled(build, position + 1)))
+  const union = mergeGraphs(
+    ...builds.map((build, position) => relabelled(build, labelOf(position + 1))),
+  )
   const served = makeServedRecord(union, heldOf(union))
   for (const { bytes } of served.documents) t.true(bytes.length <= 1024 * 1024)
   t.true(served.documents.some(({ bytes }) => bytes.length > 900 * 1024))

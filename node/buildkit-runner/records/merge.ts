@@ -3,7 +3,14 @@
  * identity, and of two labels the later one stays. Nothing looks at a clock.
  */
 import type { Digest } from '../../../core/digest.ts'
-import { compareText, type Graph, type GraphRecord, type LabelledDescriptor } from './graph.ts'
+import {
+  compareLabels,
+  compareText,
+  type Graph,
+  type GraphRecord,
+  type Label,
+  type LabelledDescriptor,
+} from './graph.ts'
 
 export function mergeGraphs(...graphs: readonly Graph[]): Graph {
   return {
@@ -18,31 +25,33 @@ export function mergeGraphs(...graphs: readonly Graph[]): Graph {
   }
 }
 
-/** The same graph as if all of it had been seen at `sequence`. */
-export function relabelled(graph: Graph, sequence: number): Graph {
+/** The same graph as if all of it had been said by the fragment of this label. */
+export function relabelled(graph: Graph, label: Label): Graph {
   return {
-    records: mapValues(graph.records, (record) => ({
-      ...record,
-      sequence,
-      results: mapValues(record.results, (result) => ({ ...result, sequence })),
-    })),
-    descriptors: mapValues(graph.descriptors, (each) => ({ ...each, sequence })),
+    records: mapValues(graph.records, (record) => relabelledRecord(record, label)),
+    descriptors: mapValues(graph.descriptors, (each) => ({ ...each, sequence: label.sequence })),
   }
 }
 
+export function relabelledRecord(record: GraphRecord, label: Label): GraphRecord {
+  const { sequence } = label
+  const results = mapValues(record.results, ({ chain }) => ({ chain, ...label }))
+  return { ...record, sequence, results }
+}
+
 /** Both have the same key, so digest, inputs and depth are the same too. */
-function mergeRecords(a: GraphRecord, b: GraphRecord): GraphRecord {
+export function mergeRecords(a: GraphRecord, b: GraphRecord): GraphRecord {
   return {
     ...a,
     sequence: Math.max(a.sequence, b.sequence),
     results: joined([a.results, b.results], (one, other) =>
-      one.sequence >= other.sequence ? one : other,
+      compareLabels(one, other) >= 0 ? one : other,
     ),
   }
 }
 
 /** BuildKit knows one descriptor per blob. Of the same age, the smaller text decides. */
-function laterDescriptor(a: LabelledDescriptor, b: LabelledDescriptor): LabelledDescriptor {
+export function laterDescriptor(a: LabelledDescriptor, b: LabelledDescriptor): LabelledDescriptor {
   if (a.sequence !== b.sequence) return a.sequence > b.sequence ? a : b
   return compareText(JSON.stringify(a.descriptor), JSON.stringify(b.descriptor)) <= 0 ? a : b
 }

@@ -70,7 +70,7 @@ export function parseConfig(
     const record = itemAt(source, position, 'record')
     const results = new Map<string, Result>()
     for (const chain of resultsOf(record, read)) {
-      results.set(chain.key, { chain, sequence })
+      results.set(chain.key, { chain, sequence, lineage: '' })
       for (const blob of blobsOf(chain)) {
         const descriptor = descriptors.get(blob)
         if (descriptor !== undefined) used.set(blob, { descriptor, sequence })

@@ -1,68 +1,95 @@
 /**
  * One scope's fragments in memory, their union, and the record that is served from it, made ahead of the
- * build that will ask for it.
+ * build that will ask for it. Everything long is a generator: whoever runs it lets others have a turn.
+ *
+ * What is given up depends on what the fragments say and on nothing else, so that all nodes that know the same
+ * fragments give up the same ones, in whatever order they came.
  */
 import type { Digest } from '../../../core/digest.ts'
-import type { BlobInfo } from '../../cache-store/index.ts'
-import { emptyGraph, type Graph, hasResult } from './graph.ts'
-import { mergeGraphs, relabelled } from './merge.ts'
-import { makeServedRecord, type ServedRecord } from './serve-record.ts'
+import { compareLabels, type Graph, hasResult, type Label } from './graph.ts'
+import { type Deliverable, type ServedRecord, serveInSteps } from './serve-record.ts'
+import type { Steps } from './steps.ts'
+import { createUnion } from './union.ts'
 
 /**
  * A fragment beyond that number goes, oldest first. The bound is seldom met: a daemon's next export of the
- * same build holds what the last one held, and makes it superfluous. Two hundred distinct builds in one
- * scope are more than fit into one record of 1 MiB anyway.
+ * same build holds what the last one held, and makes it superfluous.
  */
 export const fragmentsMax = 200
 
-export interface KeptFragment {
-  readonly digest: Digest
+export interface FragmentLabel {
   readonly sequence: number
+  /** It cannot vanish with one node: only then does it make others superfluous. */
+  readonly isKept: boolean
+}
+
+export interface KeptFragment extends FragmentLabel {
+  readonly digest: Digest
   readonly graph: Graph
 }
 
 export interface ScopeRecord {
-  /** Sequence by fragment. */
-  readonly fragments: ReadonlyMap<Digest, number>
+  readonly fragments: ReadonlyMap<Digest, KeptFragment>
   readonly latest: number
-  /** Puts back what was kept before, and gives nothing up. */
-  restore(kept: readonly KeptFragment[]): void
   /**
-   * Adds a fragment, or moves one that is there to the front.
+   * Adds a fragment, or gives one that is there a later label; an earlier one changes nothing.
    * @returns the fragments that nothing depends on any more.
    */
-  add(fragment: KeptFragment): Digest[]
-  /** Every blob that could be part of the served record. */
-  blobs(): Iterable<Digest>
-  /** Undefined until `refresh`, and after each `add`. */
+  add(fragment: KeptFragment): Steps<Digest[]>
+  /** What could be part of the served record. */
+  readonly union: Graph
+  /** As of the last `refresh`. */
   readonly served: ServedRecord | undefined
-  refresh(held: ReadonlyMap<Digest, BlobInfo>): ServedRecord
+  /** @param whereabouts asked for every blob: undefined when it cannot be delivered. */
+  refresh(
+    whereabouts: (blob: { digest: Digest; size: number }) => Deliverable['where'] | undefined,
+  ): Steps<ServedRecord>
 }
 
+const blobsPerStep = 200
+
 export function createScopeRecord(): ScopeRecord {
-  const graphs = new Map<Digest, Graph>()
-  const fragments = new Map<Digest, number>()
-  let union = emptyGraph
+  const fragments = new Map<Digest, KeptFragment>()
+  /** By record: the latest of the kept fragments that give a result for it. */
+  const tops = new Map<string, Label>()
+  const union = createUnion()
   let latest = 0
   let served: ServedRecord | undefined
 
-  function superfluous(): Digest[] {
-    const oldestFirst = [...fragments].sort(([, a], [, b]) => a - b)
-    const gone = oldestFirst.filter(([digest, sequence]) => {
-      return isSuperseded(graphs.get(digest) ?? emptyGraph, sequence, union)
-    })
-    const tooMany = oldestFirst.length - gone.length - fragmentsMax
-    const rest = oldestFirst.filter((each) => !gone.includes(each))
-    return [...gone, ...rest.slice(0, Math.max(tooMany, 0))].map(([digest]) => digest)
+  /** @returns those that were the latest for something until now. */
+  function top(fragment: KeptFragment): Set<Digest> {
+    const label = labelOf(fragment)
+    const displaced = new Set<Digest>()
+    for (const record of fragment.graph.records.values()) {
+      if (!hasResult(record)) continue
+      const before = tops.get(record.key)
+      if (before !== undefined && compareLabels(before, label) >= 0) continue
+      tops.set(record.key, label)
+      if (before !== undefined) displaced.add(before.lineage as Digest)
+    }
+    return displaced
   }
 
-  function join({ digest, graph, sequence }: KeptFragment): Graph {
-    const labelled = relabelled(graph, sequence)
-    graphs.set(digest, labelled)
-    fragments.set(digest, sequence)
-    latest = Math.max(latest, sequence)
-    served = undefined
-    return labelled
+  /**
+   * Whether later fragments, which are kept, give a result for every record that this one gives a result for. Its
+   * own results would then be served only if the later ones were lost, and what is older is lost first.
+   */
+  function isSuperseded(fragment: KeptFragment): boolean {
+    const label = labelOf(fragment)
+    for (const record of fragment.graph.records.values()) {
+      if (!hasResult(record)) continue
+      const best = tops.get(record.key)
+      if (best === undefined || compareLabels(best, label) <= 0) return false
+    }
+    return true
+  }
+
+  /** Those that went for want of room take their places with them: as the oldest, they have nobody below them. */
+  function giveUp(fragment: KeptFragment): void {
+    fragments.delete(fragment.digest)
+    for (const key of fragment.graph.records.keys()) {
+      if (tops.get(key)?.lineage === fragment.digest) tops.delete(key)
+    }
   }
 
   return {
@@ -70,41 +97,67 @@ export function createScopeRecord(): ScopeRecord {
     get latest() {
       return latest
     },
-    restore(kept) {
-      for (const fragment of kept) join(fragment)
-      union = mergeGraphs(...graphs.values())
-    },
-    add(fragment) {
-      union = mergeGraphs(union, join(fragment))
-      const gone = superfluous()
-      if (gone.length === 0) return gone
-      for (const each of gone) {
-        graphs.delete(each)
-        fragments.delete(each)
+    union: union.graph,
+    *add(fragment) {
+      const known = fragments.get(fragment.digest)
+      if (known !== undefined && !isAbove(fragment, known)) return []
+      fragments.set(fragment.digest, fragment)
+      latest = Math.max(latest, fragment.sequence)
+      if (known?.sequence !== fragment.sequence) {
+        yield* union.add(fragment.digest, fragment.graph, fragment.sequence)
       }
-      union = mergeGraphs(...graphs.values())
-      return gone
+      const displaced = fragment.isKept ? top(fragment) : new Set<Digest>()
+      const gone: KeptFragment[] = []
+      for (const each of fragments.values()) {
+        yield
+        const isDoubtful = displaced.has(each.digest) || !each.isKept || each === fragment
+        if (isDoubtful && isSuperseded(each)) gone.push(each)
+      }
+      const left = [...fragments.values()].filter((each) => !gone.includes(each))
+      left.sort((a, b) => compareLabels(labelOf(a), labelOf(b)))
+      gone.push(...left.slice(0, Math.max(left.length - fragmentsMax, 0)))
+      for (const each of gone) {
+        giveUp(each)
+        yield* union.remove(each.digest)
+      }
+      return gone.map(({ digest }) => digest)
     },
-    blobs: () => union.descriptors.keys(),
     get served() {
       return served
     },
-    refresh(held) {
-      served = makeServedRecord(union, held)
+    *refresh(whereabouts) {
+      const deliverable = new Map<Digest, Deliverable>()
+      let count = 0
+      for (const [digest, { descriptor }] of union.graph.descriptors) {
+        const { size } = descriptor
+        const where = whereabouts({ digest, size })
+        if (where !== undefined) deliverable.set(digest, { digest, size, where })
+        count += 1
+        if (count % blobsPerStep === 0) yield
+      }
+      const toBring = new Map<string, number>()
+      for (const { digest, graph } of fragments.values()) {
+        yield
+        toBring.set(digest, bytesToBring(graph, deliverable))
+      }
+      served = yield* serveInSteps(union.graph, deliverable, { toBring })
       return served
     },
   }
 }
 
-/**
- * Whether later fragments give a result for every record that this one gives a result for. Its own results
- * would then be served only if the later ones were lost, and what is older is lost first.
- */
-function isSuperseded(graph: Graph, sequence: number, union: Graph): boolean {
-  for (const record of graph.records.values()) {
-    if (!hasResult(record)) continue
-    const results = union.records.get(record.key)?.results.values() ?? []
-    if (!Array.from(results).some((result) => result.sequence > sequence)) return false
+function labelOf({ sequence, digest }: KeptFragment): Label {
+  return { sequence, lineage: digest }
+}
+
+function isAbove(a: FragmentLabel, b: FragmentLabel): boolean {
+  return a.sequence > b.sequence || (a.sequence === b.sequence && a.isKept && !b.isKept)
+}
+
+function bytesToBring(graph: Graph, deliverable: ReadonlyMap<Digest, Deliverable>): number {
+  let bytes = 0
+  for (const [digest, { descriptor }] of graph.descriptors) {
+    if (deliverable.get(digest)?.where !== 'held') bytes += descriptor.size
   }
-  return true
+  return bytes
 }

@@ -40,6 +40,7 @@ export class LiveGrant implements Grant {
   bytesRead = 0
   bytesUploaded = 0
   bytesLinked = 0
+  readonly bytesBrought = new Map<string, number>()
   trouble: unknown
   readonly #end = new AbortController()
   readonly #timer: NodeJS.Timeout

@@ -70,6 +70,8 @@ export interface Grant extends Disposable {
   readonly bytesRead: number
   readonly bytesUploaded: number
   readonly bytesLinked: number
+  /** Bytes that came from elsewhere because a blob was asked for, by where (BlobSources.bring). */
+  readonly bytesBrought: ReadonlyMap<string, number>
   /** Blobs asked for that could not be delivered in full. Not empty: the build that imported them is in doubt. */
   readonly undeliverable: ReadonlySet<Digest>
   /** The first error of this node's own that kept a blob from being stored; BuildKit tells of its consequences. */
