@@ -8,7 +8,7 @@ import tls from 'node:tls'
 import type { TlsIdentity } from '../../core/grpc-server.ts'
 import { nodeServerName } from '../../core/identity.ts'
 import { type BlockPool, blockBytes } from './block-pool.ts'
-import { blobPath, type NamedBlob } from './bulk-paths.ts'
+import { blobPath, type WantedBlob } from './bulk-paths.ts'
 import { type BlockSink, SourceFailure } from './source-connection.ts'
 
 export interface BulkPeer {
@@ -24,7 +24,7 @@ export interface BulkConnection extends Disposable {
   /** False once it is closed, by whomever: then it is of no use any more. */
   readonly isOpen: boolean
   /** One at a time. See SourceConnection.read. */
-  read(blob: NamedBlob, range: { start: number; end: number }, onBlock: BlockSink): Promise<void>
+  read(blob: WantedBlob, range: { start: number; end: number }, onBlock: BlockSink): Promise<void>
 }
 
 /** Blocks of one connection that may wait for the disk. */
@@ -34,6 +34,8 @@ const endOfHead = '\r\n\r\n'
 
 interface Reading {
   sink: BlockSink
+  /** Of the whole blob. */
+  size: number
   /** Of the next byte in the blob, and how many are still to come. */
   position: number
   left: number
@@ -76,12 +78,15 @@ export async function connectBulk(
   socket.setNoDelay(true)
 
   function room(): Buffer {
+    // What TLS has decrypted already still comes after a destroy; with no room for it, it would come for ever.
+    if (broken !== undefined) return head
     if (block === undefined || reading === undefined) return head.subarray(headBytes)
     return block.subarray(blockFilled, Math.min(blockBytes, blockFilled + reading.left))
   }
 
   /** @returns false to stop reading until the socket is resumed. */
   function received(bytes: number): boolean {
+    if (broken !== undefined) return false
     bytesReceived += bytes
     if (block !== undefined) return filled(bytes)
     headBytes += bytes
@@ -99,6 +104,12 @@ export async function connectBulk(
     const length = Number(/\r\ncontent-length: (\d+)/i.exec(text)?.[1])
     if (reading === undefined || status !== 206 || length !== reading.left) {
       fail(refusal(status))
+      return false
+    }
+    // Whoever wants a digest with another size is mistaken; whoever has it must not be taken for a liar.
+    const size = Number(/\r\ncontent-range: bytes \d+-\d+\/(\d+)/i.exec(text)?.[1])
+    if (size !== reading.size) {
+      fail(new SourceFailure('absent', `its blob of that digest has ${size} bytes`))
       return false
     }
     block = blocks.take()
@@ -170,6 +181,7 @@ export async function connectBulk(
       const { promise, resolve, reject } = Promise.withResolvers<void>()
       const current: Reading = {
         sink,
+        size: blob.size,
         position: start,
         left: end - start,
         inFlight: 0,

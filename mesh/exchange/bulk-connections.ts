@@ -3,12 +3,16 @@
  * more than most of them.
  */
 import type { BulkConnection, BulkPeer } from './bulk-connection.ts'
-import type { NamedBlob } from './bulk-paths.ts'
+import type { WantedBlob } from './bulk-paths.ts'
 import { type SourceConnection, SourceFailure } from './source-connection.ts'
 
 export interface BulkConnections extends Disposable {
   /** @throws SourceFailure `unreachable` */
-  open(peer: BulkPeer, blob: NamedBlob, options: { signal: AbortSignal }): Promise<SourceConnection>
+  open(
+    peer: BulkPeer,
+    blob: WantedBlob,
+    options: { signal: AbortSignal },
+  ): Promise<SourceConnection>
   /** Closes idle ones, except to these nodes; all when undefined. */
   closeIdle(except?: ReadonlySet<string>): void
 }

@@ -7,6 +7,12 @@ export interface NamedBlob {
   readonly digest: Digest
 }
 
+/** What the asker knows of it. */
+export interface WantedBlob extends NamedBlob {
+  /** In bytes. */
+  readonly size: number
+}
+
 const prefix = '/v1/blobs/'
 
 export function blobPath({ scope, digest }: NamedBlob): string {

@@ -19,8 +19,6 @@ export interface CrewResult {
   readonly faults: readonly SourceFault[]
   /** Bytes received, by source. */
   readonly bytesBySource: ReadonlyMap<string, number>
-  /** By the piece's index: who brought it to its end. */
-  readonly broughtBy: ReadonlyMap<number, string>
 }
 
 /** How often progress is looked at. */
@@ -59,7 +57,6 @@ export async function workTogether(
   const members = new Set<Member>()
   const faults: SourceFault[] = []
   const received = new Map<string, number>()
-  const broughtBy = new Map<number, string>()
   const over = Promise.withResolvers<void>()
   const pace = createGrowthJudge()
 
@@ -122,13 +119,12 @@ export async function workTogether(
   }
 
   async function bring(name: string, piece: Piece, connection: SourceConnection): Promise<void> {
-    await connection.read(piece, async (block, bytes, position) => {
+    await connection.read(piece, async (buffer, bytes, position) => {
       received.set(name, (received.get(name) ?? 0) + bytes)
-      await growing.put(piece, block, bytes, position).catch((error: unknown) => {
+      await growing.put(piece, { source: name, buffer, bytes, position }).catch((error) => {
         throw new WriteFailure(error)
       })
     })
-    broughtBy.set(piece.index, name)
     plan.finish(piece)
   }
 
@@ -169,7 +165,7 @@ export async function workTogether(
       await Promise.all([...members].map(({ done }) => done))
     }
   }
-  return { faults, bytesBySource: received, broughtBy }
+  return { faults, bytesBySource: received }
 }
 
 /** Says after each source whether one more would help: only if the last has made the sum faster. */

@@ -3,7 +3,7 @@ import { rm } from 'node:fs/promises'
 import type { Digest } from '../../core/digest.ts'
 import type { BlockPool } from './block-pool.ts'
 import { type CrewDeps, sourceName, workTogether } from './crew.ts'
-import { createGrowingFile } from './growing-file.ts'
+import { type BroughtBlock, createGrowingFile } from './growing-file.ts'
 import type { BlobSource, FetchOutcome, SourceFault, TransferLimits } from './index.ts'
 import { createPiecePlan } from './piece-plan.ts'
 
@@ -15,6 +15,8 @@ export interface DownloadRequest {
   digest: Digest
   size: number
   file: string
+  /** Whether its bytes are to be on disk by the end. */
+  isSynced: boolean
   sources: readonly BlobSource[]
   limits: TransferLimits
   signal: AbortSignal
@@ -23,7 +25,7 @@ export interface DownloadRequest {
 /**
  * Bytes that do not hash to the digest may come from any of those who brought some. Then the sources are asked
  * one by one: who alone brings wrong bytes has lied, and once somebody brings the right ones, so has everybody
- * whose pieces differ from them.
+ * whose blocks differ from them.
  *
  * @returns `failed` when no source delivered; the file is then gone.
  * @throws what writing the file throws, and the signal's reason.
@@ -33,19 +35,19 @@ export async function downloadBlob(
   request: DownloadRequest,
 ): Promise<FetchOutcome> {
   const faults: SourceFault[] = []
-  const suspects: BroughtPiece[] = []
+  const suspects: NamedBlock[] = []
   let crews: BlobSource[][] = [[...request.sources]]
   for (let crew = crews.shift(); crew !== undefined; crew = crews.shift()) {
     const attempt = await tryCrew(deps, request, crew)
     faults.push(...attempt.faults)
     if (attempt.type === 'verified') {
-      faults.push(...differing(suspects, attempt.pieces).map(lie))
+      faults.push(...differing(suspects, attempt.blocks).map(lie))
       return { type: 'fetched', bytesBySource: attempt.bytesBySource, faults }
     }
     if (attempt.type === 'incomplete') continue
-    const bringers = new Set(attempt.pieces.map(({ source }) => source))
+    const bringers = new Set(attempt.blocks.map(({ source }) => source))
     if (bringers.size === 1) faults.push(...[...bringers].map(lie))
-    else suspects.push(...attempt.pieces)
+    else suspects.push(...attempt.blocks)
     const guilty = new Set(faults.map(({ source }) => source))
     const left = crew.filter((source) => !guilty.has(sourceName(source)))
     if (crew.length > 1) crews = left.map((source) => [source])
@@ -53,9 +55,7 @@ export async function downloadBlob(
   return { type: 'failed', faults }
 }
 
-interface BroughtPiece {
-  readonly index: number
-  readonly source: string
+interface NamedBlock extends BroughtBlock {
   readonly digest: Digest
 }
 
@@ -65,7 +65,7 @@ interface Attempt {
   readonly faults: readonly SourceFault[]
   readonly bytesBySource: ReadonlyMap<string, number>
   /** Hashed one by one only when there is a doubt about them. */
-  readonly pieces: readonly BroughtPiece[]
+  readonly blocks: readonly NamedBlock[]
 }
 
 async function tryCrew(
@@ -83,25 +83,26 @@ async function tryCrew(
       { plan, growing, connect: deps.connect },
       { sources, limits, signal },
     )
-    if (!plan.isFinished) return { type: 'incomplete', ...result, pieces: [] }
+    if (!plan.isFinished) return { type: 'incomplete', ...result, blocks: [] }
     await growing.hashUpTo(size)
-    isKept = growing.digest() === digest
-    const inDoubt = !isKept || request.sources.length > sources.length ? plan.pieces : []
-    const pieces: BroughtPiece[] = []
-    for (const piece of inDoubt) {
-      const source = result.broughtBy.get(piece.index) ?? ''
-      pieces.push({ index: piece.index, source, digest: await growing.digestOfPiece(piece) })
+    const isRight = growing.digest() === digest
+    if (isRight && request.isSynced) await growing.sync()
+    isKept = isRight
+    const isInDoubt = !isKept || request.sources.length > sources.length
+    const blocks: NamedBlock[] = []
+    for (const block of isInDoubt ? growing.brought() : []) {
+      blocks.push({ ...block, digest: await growing.digestOf(block) })
     }
-    return { type: isKept ? 'verified' : 'wrong', ...result, pieces }
+    return { type: isKept ? 'verified' : 'wrong', ...result, blocks }
   } finally {
     if (!isKept) await rm(file, { force: true })
   }
 }
 
-/** Sources, each once, that brought a piece otherwise than it is. */
-function differing(suspects: readonly BroughtPiece[], right: readonly BroughtPiece[]): string[] {
-  const digests = new Map(right.map(({ index, digest }) => [index, digest]))
-  const liars = suspects.filter(({ index, digest }) => digests.get(index) !== digest)
+/** Sources, each once, that brought a block otherwise than it is. */
+function differing(suspects: readonly NamedBlock[], right: readonly NamedBlock[]): string[] {
+  const digests = new Map(right.map(({ start, digest }) => [start, digest]))
+  const liars = suspects.filter(({ start, digest }) => digests.get(start) !== digest)
   return [...new Set(liars.map(({ source }) => source))]
 }
 

@@ -83,7 +83,7 @@ export async function createExchange(
   const boundPort = await listening.promise
 
   async function ask(request: FetchRequest, sources: FetchRequest['sources']) {
-    const { scope, digest, size, file, signal } = request
+    const { scope, digest, size, file, isSynced = false, signal } = request
     lastId += 1
     const id = lastId
     const answer = Promise.withResolvers<FetchOutcome>()
@@ -91,7 +91,7 @@ export async function createExchange(
     const abort = (): void => tell({ type: 'abort', id })
     signal.addEventListener('abort', abort, { once: true })
     try {
-      tell({ type: 'fetch', id, request: { scope, digest, size, file, sources, limits } })
+      tell({ type: 'fetch', id, request: { scope, digest, size, file, isSynced, sources, limits } })
       return await answer.promise
     } catch (error) {
       if (signal.aborted) throw cancelled(signal)
@@ -102,11 +102,13 @@ export async function createExchange(
     }
   }
 
-  function note(request: FetchRequest, faults: readonly SourceFault[]): void {
+  function note({ sources, digest, scope }: FetchRequest, faults: readonly SourceFault[]): void {
     for (const { source, reason, message } of faults) {
       const asideMs = aside.atFault(source, reason)
+      const found = sources.find((each) => sourceName(each) === source)
+      const peer = found?.type === 'node' ? found.peerId : undefined
       log.warn(
-        { source, reason, asideMs, digest: request.digest, scope: scopeId(request.scope) },
+        { source, peer, reason, asideMs, digest, scope: scopeId(scope) },
         `a source of a blob was at fault: ${message}`,
       )
     }

@@ -9,15 +9,35 @@ import { type Digest, digestOf, finishDigest } from '../../core/digest.ts'
 import { type BlockPool, blockBytes } from './block-pool.ts'
 import type { Piece } from './piece-plan.ts'
 
+/** A block as one source brought it: `start` inclusive, `end` exclusive, in bytes. */
+export interface BroughtBlock {
+  readonly start: number
+  readonly end: number
+  readonly source: string
+}
+
 export interface GrowingFile extends AsyncDisposable {
   /** Takes what is new of a block; resolves when all of the piece up to its end is written, by whomever. */
-  put(piece: Piece, block: Buffer, bytes: number, position: number): Promise<void>
+  put(piece: Piece, block: Block): Promise<void>
   /** Hashes on from the file, up to a position before which all is written. */
   hashUpTo(position: number): Promise<void>
   /** Of the whole file, once everything is hashed. */
   digest(): Digest
-  /** Of one piece that is written. */
-  digestOfPiece(piece: Piece): Promise<Digest>
+  /** Resolves when all that is written is on disk. */
+  sync(): Promise<void>
+  /** Who brought what is in the file: two may have been busy with one piece. */
+  brought(): Iterable<BroughtBlock>
+  /** Of a part that is written. */
+  digestOf(part: { start: number; end: number }): Promise<Digest>
+}
+
+export interface Block {
+  readonly source: string
+  readonly buffer: Buffer
+  /** Of the buffer, from its start. */
+  readonly bytes: number
+  /** In the blob. */
+  readonly position: number
 }
 
 /** @param file must not exist yet. */
@@ -26,7 +46,8 @@ export async function createGrowingFile(
   file: string,
   size: number,
 ): Promise<GrowingFile> {
-  const handle = await open(file, 'wx+', 0o600)
+  // Nobody may write to it, not even its owner; this descriptor still can.
+  const handle = await open(file, 'wx+', 0o400)
   try {
     await handle.truncate(size)
   } catch (error) {
@@ -40,6 +61,7 @@ export async function createGrowingFile(
   let readsBack = 0
   /** For each piece, where its next new byte belongs, and when all before that is written. */
   const heads = new Map<number, { next: number; written: Promise<void> }>()
+  const brought: BroughtBlock[] = []
 
   async function readBack(position: number): Promise<void> {
     const block = deps.blocks.take()
@@ -61,16 +83,17 @@ export async function createGrowingFile(
   }
 
   return {
-    async put(piece, block, bytes, position) {
+    async put(piece, { source, buffer, bytes, position }) {
       const head = heads.get(piece.index) ?? { next: piece.start, written: Promise.resolve() }
       // All sources are asked for a piece from its start and deliver it in blocks of the same size, so a block is
       // new as a whole or not at all.
       if (position !== head.next) return head.written
       if (position === hashed && readsBack === 0) {
-        hash.update(block.subarray(0, bytes))
+        hash.update(buffer.subarray(0, bytes))
         hashed += bytes
       }
-      const writing = writeAll(handle, block, bytes, position)
+      brought.push({ start: position, end: position + bytes, source })
+      const writing = writeAll(handle, buffer, bytes, position)
       const written = Promise.all([head.written, writing]).then(() => {})
       written.catch(() => {}) // Whoever put the block sees it.
       heads.set(piece.index, { next: position + bytes, written })
@@ -87,7 +110,9 @@ export async function createGrowingFile(
       }
     },
     digest: () => finishDigest(hash),
-    async digestOfPiece({ start, end }) {
+    sync: () => handle.datasync(),
+    brought: () => brought,
+    async digestOf({ start, end }) {
       const bytes = Buffer.alloc(end - start)
       await handle.read(bytes, 0, bytes.length, start)
       return digestOf(bytes)

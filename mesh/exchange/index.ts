@@ -53,11 +53,20 @@ export interface FetchRequest {
   file: string
   /** Best first. */
   sources: readonly BlobSource[]
+  /** Whether the file's bytes are to be on disk (fdatasync) by then. Default false. */
+  isSynced?: boolean
   signal: AbortSignal
 }
 
 export type BlobSource =
-  | { readonly type: 'node'; readonly nodeId: string; readonly host: string; readonly port: number }
+  | {
+      readonly type: 'node'
+      readonly nodeId: string
+      readonly host: string
+      readonly port: number
+      /** libp2p's name of it, for the log. */
+      readonly peerId?: string
+    }
   /** Anything that answers range requests for exactly this blob, for example a presigned URL of S3. */
   | { readonly type: 'url'; readonly name: string; readonly url: string }
 
