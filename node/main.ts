@@ -31,6 +31,7 @@ import { measureLoad } from './membership-load.ts'
 import { nativePlatform } from './native-platform.ts'
 import { createScheduler, slotsOfThisMachine } from './scheduler/index.ts'
 import { createNodeService } from './service.ts'
+import { createBuildPlans } from './steps/index.ts'
 
 export interface NodeOptions {
   /** Data folder; made if needed, and this node's alone while it runs. */
@@ -156,6 +157,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
     ),
   )
   const { nodeId } = membership
+  const plans = createBuildPlans()
   const identity = membership.identity()
   const proxy = stack.use(
     await createBuildProxy(
@@ -164,6 +166,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
         registry,
         records,
         scheduler,
+        expected: plans.of,
         report: ({ buildId, scope }, solve) =>
           membership.report({ buildId, nodeId, scope, solves: [solve] }),
         log,
@@ -185,6 +188,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
             await membership.settled(buildId, waiting)
           },
         },
+        onLeaseAsked: plans.expect,
         log,
       },
       { host: options.listen.host, port: 0, nodeId, identity },

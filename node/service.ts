@@ -5,7 +5,11 @@ import { type GrpcServer, startGrpcServer, type TlsIdentity } from '../core/grpc
 import { buildCertificateMs } from '../core/limits.ts'
 import type { Logger } from '../core/log.ts'
 import { parseName } from '../core/scope.ts'
-import { type NodeControlServer, NodeControlService } from '../proto/generated/hearth/v1/node.ts'
+import {
+  type LeaseRequest,
+  type NodeControlServer,
+  NodeControlService,
+} from '../proto/generated/hearth/v1/node.ts'
 import type { Scheduler } from './scheduler/index.ts'
 import { type CachesDeps, measureUsage, resetProject, verifyBlobs } from './service-caches.ts'
 import { leaseEvents } from './service-lease.ts'
@@ -14,6 +18,8 @@ export interface NodeServiceDeps extends CachesDeps {
   scheduler: Scheduler
   /** Resolves when all reports of the build that there are by now have reached the coordinator. */
   reports: { settled(buildId: string, options: { signal: AbortSignal }): Promise<void> }
+  /** Hears of each build that is asked for a slot, before it has one. Default: nobody does. */
+  onLeaseAsked?: (request: LeaseRequest, options: { signal: AbortSignal }) => void
   log: Logger
 }
 
@@ -40,6 +46,7 @@ export async function createNodeService(
   const control: NodeControlServer = {
     lease: streamHandler({ log, timeoutMs: buildCertificateMs }, (request, context) => {
       requireCoordinator(context)
+      deps.onLeaseAsked?.(request, context)
       return leaseEvents({ scheduler }, request, context)
     }),
     releaseLease: unaryHandler({ log }, async ({ buildId }, context) => {

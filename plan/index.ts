@@ -23,7 +23,9 @@ export { type DefinitionKeys, keysOfDefinition } from './definition-keys.ts'
 export { type Difference, describeDifference, type Explanation, explain } from './explain.ts'
 export { type BuildGraph, graphOfDefinition, type SourceLocation } from './graph.ts'
 export { type KeptPlanKey, loadPlan, savePlan } from './keep.ts'
+export { type KeyedOperation, keyedOperations } from './keyed-operations.ts'
 export { type Folders, makePlan, planOfDefinition } from './make-plan.ts'
+export { contentsOfMessage, planMessage } from './message.ts'
 export {
   type CacheMount,
   type Operation,
@@ -37,3 +39,4 @@ export {
   type Plan,
   type PlannedStep,
 } from './plan.ts'
+export { recordDigest } from './record-digests.ts'

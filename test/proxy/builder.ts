@@ -13,7 +13,7 @@ import { createLogger, silentLogger } from '../../core/log.ts'
 import { findProgram } from '../../core/programs.ts'
 import { makeScope, type Scope } from '../../core/scope.ts'
 import { createDaemonPool, type DaemonPool } from '../../node/buildkit-runner/daemon/index.ts'
-import { createBuildProxy } from '../../node/buildkit-runner/proxy/index.ts'
+import { createBuildProxy, type ExpectedSteps } from '../../node/buildkit-runner/proxy/index.ts'
 import { createRecords, type Records } from '../../node/buildkit-runner/records/index.ts'
 import { createRegistry } from '../../node/buildkit-runner/registry/index.ts'
 import { type CacheStore, openCacheStore } from '../../node/cache-store/index.ts'
@@ -51,6 +51,8 @@ export interface Builder extends AsyncDisposable {
   readonly daemon: { controlGroup: string; pid(): Promise<number> }
   /** Stops the daemon and deletes BuildKit's state; the cache store stays. */
   forgetBuildkit(): Promise<void>
+  /** What the plan of the next builds says. */
+  expected?: ExpectedSteps
   /** Called with the digests of every record right after it was composed for a solve, and what unpins them. */
   onCompose?: (digests: readonly string[], release: () => void) => void
 }
@@ -138,6 +140,7 @@ export async function startBuilder(
           },
         },
         scheduler,
+        expected: () => builder.expected,
         report: (_build, solve) => {
           reports.push(solve)
           settlements.dispatchEvent(new Event('report'))

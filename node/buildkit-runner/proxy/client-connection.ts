@@ -163,6 +163,7 @@ export function serveConnection(
           daemon,
           upstream,
           lease: () => deps.scheduler.lease({ buildId, scope }, { signal: gone.signal }),
+          expected: () => deps.expected?.(buildId),
           announce: () => deps.waits.announce(buildId),
           report: (solve: Parameters<typeof deps.report>[1]) =>
             deps.report({ buildId, scope }, solve),

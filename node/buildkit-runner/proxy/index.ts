@@ -4,10 +4,11 @@
  * is our own line about that import in the progress. Beside each build it runs a shadow build that exports
  * the cache once the client has its answer, and it watches the steps for the report.
  */
+import type { Digest } from '../../../core/digest.ts'
 import type { TlsIdentity } from '../../../core/grpc-server.ts'
 import type { Logger } from '../../../core/log.ts'
 import type { Scope } from '../../../core/scope.ts'
-import type { SolveReport } from '../../../proto/generated/hearth/v1/build.ts'
+import type { SolveReport, StepPrediction } from '../../../proto/generated/hearth/v1/build.ts'
 import type { Scheduler } from '../../scheduler/index.ts'
 import type { DaemonPool } from '../daemon/index.ts'
 import type { Records } from '../records/index.ts'
@@ -30,7 +31,16 @@ export interface BuildProxyDeps {
   scheduler: Scheduler
   /** Called whenever more is known about a solve; the same ref again replaces what was said before. */
   report: (build: ReportedBuild, solve: SolveReport) => void
+  /** What the build's plan says of its steps, if there is one. Default: there is none. */
+  expected?: (buildId: string) => ExpectedSteps | undefined
   log: Logger
+}
+
+export interface ExpectedSteps {
+  /** Digests of what the build reads from its client's folders, by the id of the request (plan/). */
+  readonly contents: ReadonlyMap<string, Digest>
+  /** By step key. */
+  readonly predictions: ReadonlyMap<string, StepPrediction>
 }
 
 export interface ReportedBuild {

@@ -12,6 +12,7 @@ import type { Records } from '../records/index.ts'
 import type { Registry } from '../registry/index.ts'
 import { openCacheAccess } from './cache-access.ts'
 import type { ClientPart } from './failure.ts'
+import type { ExpectedSteps } from './index.ts'
 import { type CallGate, serveInternalSolve } from './internal-solve.ts'
 import { sendReply, signalOf } from './pass-through.ts'
 import type { QuietTime } from './quiet-time.ts'
@@ -22,6 +23,7 @@ import { sharedSolveFields } from './solve-edits.ts'
 import { concludeSolve, endSolve } from './solve-end.ts'
 import { type SolveAnswer, watchFailures } from './solve-failure.ts'
 import { createSolveJob, type SolveJob } from './solve-job.ts'
+import { createSolveSteps } from './solve-steps.ts'
 import { createStepWatch } from './step-watch.ts'
 import { connectUpstream, metadataOf, replyFor, type Upstream } from './upstream.ts'
 
@@ -35,6 +37,8 @@ export interface ServeSolveDeps {
   /** Waits for a slot, or gives the one that the build has. */
   lease: () => Promise<Lease>
   report: (solve: SolveReport) => void
+  /** What the build's plan says of its steps. */
+  expected: () => ExpectedSteps | undefined
   /** Opens a report that somebody may wait for. */
   announce: () => ReportAhead
   /** Bytes from and to the client so far, whole connection. */
@@ -132,7 +136,11 @@ export async function serveSolve(
   const clientBytes = { in: bytesIn - bytesBefore.in, out: bytesOut - bytesBefore.out }
   const end = { ref: request.ref, startedAtMs, answer, conclusion, clientBytes }
   const reported = (): void => ahead[Symbol.dispose]()
-  const endDeps = { ...deps, job, cache, watch, reported, stopped: stopped.signal, log }
+  const steps = createSolveSteps({
+    definitions: () => job.mirror.definitions(),
+    expected: deps.expected(),
+  })
+  const endDeps = { ...deps, job, cache, watch, steps, reported, stopped: stopped.signal, log }
   await endSolve(endDeps, end, options.scope)
 }
 

@@ -13,6 +13,8 @@ import type { StepWatch } from './step-watch.ts'
 export interface ShadowMirror {
   /** All operations that the client's results are made of. */
   readonly operations: readonly Operation[]
+  /** What they were read from, encoded. */
+  definitions(): readonly Uint8Array[]
   /**
    * The client has these results, not evaluated yet. Resolves when the shadow holds the same operations:
    * the client's answer waits for it, so that neither can finish a step before the other knows of it.
@@ -67,8 +69,14 @@ export function createShadowMirror(makeShadow: () => ShadowBuild, watch: StepWat
     void shadow.evaluate(ids)
   }
 
+  const definitions = (): Uint8Array[] =>
+    results.flatMap(({ refs }) =>
+      refs.flatMap(({ definition }) => (definition === undefined ? [] : [definition])),
+    )
+
   return {
     operations,
+    definitions,
     async loaded(refs, imports) {
       learn(refs, imports)
       if (ignoringCache().length === 0) await shadow.load(refs, imports)
@@ -93,10 +101,7 @@ export function createShadowMirror(makeShadow: () => ShadowBuild, watch: StepWat
     async keepFinished(finished, { limitMs }) {
       const held = shadow
       try {
-        const definitions = results.flatMap(({ refs }) =>
-          refs.flatMap(({ definition }) => (definition === undefined ? [] : [definition])),
-        )
-        const partial = finishedResults(definitions, finished)
+        const partial = finishedResults(definitions(), finished)
         if (partial.length === 0) return false
         // A second shadow takes over what is done while the first one holds it. The first one goes then, and
         // with it whatever failed: BuildKit would hand that failure to everybody who tries again.

@@ -19,6 +19,7 @@ import type { QuietTime } from './quiet-time.ts'
 import type { SolveAnswer, SolveFailures } from './solve-failure.ts'
 import type { SolveJob } from './solve-job.ts'
 import { makeReport } from './solve-report.ts'
+import { keysOf, type SolveSteps } from './solve-steps.ts'
 import { isFinished, type StepWatch } from './step-watch.ts'
 
 export interface SolveEnd {
@@ -80,6 +81,7 @@ export async function endSolve(
     watch: StepWatch
     records: Records
     quiet: QuietTime
+    steps: SolveSteps
     /** Aborted when the node stops what goes on, with the reason. */
     stopped: AbortSignal
     report: (solve: SolveReport) => void
@@ -104,6 +106,8 @@ export async function endSolve(
         error: errorOf(end.answer),
         failure,
         operations: job.mirror.operations,
+        keys: keysOf(deps.steps.operations()),
+        predictions: deps.steps.expected.predictions,
         vertices: watch.vertices,
         cacheBytesRead: read,
         cacheBytesKept: kept,

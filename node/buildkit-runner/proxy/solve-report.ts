@@ -1,4 +1,5 @@
 /** What is told about a solve: its steps, joined from the build graph and the progress. */
+import type { Digest } from '../../../core/digest.ts'
 import type { Operation } from '../../../plan/operations.ts'
 import {
   BuildOutcome,
@@ -7,6 +8,7 @@ import {
   SolveReport,
   Step,
   StepOutcome,
+  StepPrediction,
 } from '../../../proto/generated/hearth/v1/build.ts'
 import type { VertexProgress } from './step-watch.ts'
 
@@ -19,6 +21,10 @@ export interface SolveFacts {
   /** Undefined for success. */
   failure: Failure | undefined
   operations: readonly Operation[]
+  /** Of steps, by vertex digest. */
+  keys: ReadonlyMap<string, Digest>
+  /** By step key. */
+  predictions: ReadonlyMap<string, StepPrediction>
   vertices: ReadonlyMap<string, VertexProgress>
   cacheBytesRead: number
   cacheBytesKept: number
@@ -32,9 +38,7 @@ export interface SolveFacts {
 
 export function makeReport(facts: SolveFacts): SolveReport {
   const { failure, ...told } = facts
-  const steps = uniqueSteps(facts.operations).map((operation) =>
-    stepOf(operation, facts.vertices.get(operation.vertexDigest), facts.outcome),
-  )
+  const steps = uniqueSteps(facts.operations).map((operation) => stepOf(operation, facts))
   return SolveReport.fromPartial({
     ...told,
     ...(failure === undefined ? {} : { failure }),
@@ -50,26 +54,25 @@ function uniqueSteps(operations: readonly Operation[]): Operation[] {
   return [...byVertex.values()].filter((operation) => operation.isStep)
 }
 
-function stepOf(
-  operation: Operation,
-  progress: VertexProgress | undefined,
-  outcome: BuildOutcome,
-): Step {
+function stepOf(operation: Operation, facts: SolveFacts): Step {
+  const progress = facts.vertices.get(operation.vertexDigest)
+  const key = facts.keys.get(operation.vertexDigest) ?? ''
   const durationMs =
     progress?.startedMs === undefined || progress.completedMs === undefined
       ? 0
       : Math.max(0, progress.completedMs - progress.startedMs)
-  const stepOutcome = outcomeOf(progress, outcome)
   return Step.fromPartial({
     name: operation.name || progress?.name || operation.kind,
     operationDigest: operation.operationDigest,
     dockerfile: operation.source?.file ?? '',
     firstLine: operation.source?.firstLine ?? 0,
     lastLine: operation.source?.lastLine ?? 0,
-    outcome: stepOutcome,
+    outcome: outcomeOf(progress, facts.outcome),
     durationMs,
     error: progress?.error ?? '',
     platform: operation.platform,
+    key,
+    predicted: facts.predictions.get(key) ?? StepPrediction.STEP_PREDICTION_UNSPECIFIED,
   })
 }
 
