@@ -77,6 +77,7 @@ export async function startScriptedCoordinator(
           }),
           listBuilds: unused,
           getBuild: unused,
+          priceBuild: unused,
         },
       ],
     ],
@@ -119,6 +120,7 @@ export const openReply: OpenBuildReply = {
   planner: undefined,
   planWanted: false,
   standby: undefined,
+  planners: [],
 }
 
 const willing: Script = {

@@ -13,7 +13,7 @@ import {
   MembershipService,
 } from '../proto/generated/hearth/v1/coordinator.ts'
 import { createTokens, openAuthority, readOperatorToken } from './access/index.ts'
-import { createReportDesk } from './builds/index.ts'
+import { createOutlook, createReportDesk } from './builds/index.ts'
 import {
   historyBuildsMax,
   historyMs,
@@ -81,10 +81,11 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   const directory = createNodeDirectory({ state, log }, { heartbeatMs })
   stack.defer(() => directory.keep())
   const control = stack.use(createNodeControlPool(identity))
-  const reports = createReportDesk({ state, log }, { now })
+  const outlook = createOutlook({ directory, heat: undefined }, { heartbeatMs, now })
+  const reports = createReportDesk({ state, rates: outlook.rates, log }, { now })
 
   signal.throwIfAborted()
-  const deps = { state, tokens, authority, directory, control, reports, log }
+  const deps = { state, tokens, authority, directory, control, outlook, reports, log }
   const server = stack.use(
     await startGrpcServer({
       ...options.listen,

@@ -3,8 +3,14 @@ import { generateKeyPair } from 'node:crypto'
 import { promisify } from 'node:util'
 import { HearthError } from '../../core/errors.ts'
 import { formatVersions } from '../../core/format-version.ts'
-import { BuildsService, type Endpoint } from '../../proto/generated/hearth/v1/coordinator.ts'
+import {
+  BuildsService,
+  type Endpoint,
+  type Planner,
+} from '../../proto/generated/hearth/v1/coordinator.ts'
+import type { Plan } from '../../proto/generated/hearth/v1/plan.ts'
 import type { CoordinatorClient } from '../coordinator-client.ts'
+import type { PlannerNode } from '../plan/plan-at-nodes.ts'
 import type { InstanceNode } from './instance.ts'
 import { type StandbyEndpoint, standbyEndpoint } from './standby.ts'
 
@@ -22,6 +28,8 @@ export interface OpenedBuild {
   /** As the coordinator understood it. */
   readonly project: string
   readonly standby: readonly StandbyEndpoint[]
+  /** Where to plan before it is placed; empty when a plan would change nothing. */
+  readonly planners: readonly PlannerNode[]
 }
 
 /** A P-256 key pair, made anew for every build; the private half never leaves this machine. */
@@ -54,22 +62,28 @@ export async function openBuild(
     buildId: reply.buildId,
     project: reply.scope?.project ?? '',
     standby: (reply.standby?.endpoints ?? []).map(standbyEndpoint),
+    planners: reply.planWanted ? reply.planners.flatMap(plannerNode) : [],
   }
+}
+
+function plannerNode({ platforms, endpoint }: Planner): PlannerNode[] {
+  return endpoint === undefined ? [] : [{ platforms, node: instanceNode(endpoint, []) }]
 }
 
 /**
  * Waits for a slot on the node or nodes of the build.
+ * @param build.plans empty when none was made.
  * @param options.onQueued called with the place in the queue, 1 being next, and with what is waited for if it
  *   is not just a slot.
  */
 export async function placeBuild(
   client: CoordinatorClient,
-  buildId: string,
+  build: { buildId: string; plans: readonly Plan[] },
   options: { onQueued: (position: number, reason: string) => void; signal: AbortSignal },
 ): Promise<InstanceNode[]> {
   const events = client.stream(
     BuildsService.placeBuild,
-    { buildId, plans: [] },
+    { buildId: build.buildId, plans: [...build.plans] },
     {
       signal: options.signal,
       timeoutMs: queueMs,

@@ -11,6 +11,7 @@ import { requireConnection } from '../connection.ts'
 import { catchInterrupts } from '../interrupt.ts'
 import { readLayers } from '../settings.ts'
 import type { Terminal } from '../terminal.ts'
+import { createBuildPlan } from './build-plan.ts'
 import type { BuildxVerb } from './buildx-flags.ts'
 import { type Context, checkContext, checkFlags } from './check-input.ts'
 import { type BuildCommandLine, isOn, readCommandLine, valuesOf } from './command-line.ts'
@@ -49,6 +50,13 @@ export async function runBuild(
   const connection = await requireConnection(terminal, layers)
   await using folder = await createPrivateFolder(terminal.env)
   const platforms = platformsOf(line, terminal.env)
+  const contextSource = sourceOf(context, terminal)
+  const plan = createBuildPlan(terminal, {
+    line,
+    buildx,
+    context: contextSource,
+    folder: folder.path,
+  })
   await using site = await findSite(
     terminal,
     {
@@ -58,6 +66,7 @@ export async function runBuild(
       platforms,
       command: historyCommand(line),
       buildx,
+      plan: plan.before,
     },
     { signal: interrupt.signal },
   )
@@ -67,8 +76,12 @@ export async function runBuild(
       ? undefined
       : await writeInstance(folder.path, site.nodes, site.privateKeyPem, terminal.env)
   const running = startBuildx(line, terminal, buildx, buildxConfig)
-  const keeping = keepStandby(terminal.env, site, { coordinator: connection.address, project })
-  const end = await running
+  const ended = new AbortController()
+  const keeping = Promise.all([
+    keepStandby(terminal.env, site, { coordinator: connection.address, project }),
+    plan.beside(site, { buildEnded: ended.signal }),
+  ])
+  const end = await running.finally(() => ended.abort())
   const durationMs = Math.round(performance.now())
   const ending = endingOf(end)
   const [build] = await Promise.all([site.finish(ending, durationMs), keeping])
@@ -135,9 +148,14 @@ async function findProjectOf(
   const contextFolder = context.type === 'folder' ? context.path : terminal.folder
   const file = (await readProjectFile(contextFolder)) ?? (await readProjectFile(terminal.folder))
   const layers = await readLayers(terminal, line.own, file === undefined ? [] : [file])
-  const source = context.type === 'url' ? context.url : contextFolder
-  const { project, origin } = await findProject(layers, source)
+  const { project, origin } = await findProject(layers, sourceOf(context, terminal))
   return { layers, project, guessed: origin.type === 'default' }
+}
+
+/** What is built: a folder, or an address. */
+function sourceOf(context: Context, terminal: Terminal): string {
+  if (context.type === 'url') return context.url
+  return context.type === 'folder' ? context.path : terminal.folder
 }
 
 /** As buildx takes them: repeated or with commas, else from the environment. */

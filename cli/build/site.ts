@@ -4,8 +4,10 @@
  */
 import { HearthError } from '../../core/errors.ts'
 import type { Build } from '../../proto/generated/hearth/v1/build.ts'
+import type { Plan } from '../../proto/generated/hearth/v1/plan.ts'
 import type { Connection } from '../connection.ts'
 import { connectCoordinator } from '../coordinator-client.ts'
+import type { PlannerNode } from '../plan/plan-at-nodes.ts'
 import type { Terminal } from '../terminal.ts'
 import type { InstanceNode } from './instance.ts'
 import { findLocalBuilder, type LocalBuilder } from './local-builder.ts'
@@ -43,6 +45,11 @@ export interface SiteRequest {
   readonly platforms: readonly string[]
   readonly command: string
   readonly buildx: string
+  /** What the build is going to do, as far as it can be said soon. Default: nothing is said. */
+  readonly plan?: (
+    at: { planners: readonly PlannerNode[]; privateKeyPem: string },
+    options: { signal: AbortSignal },
+  ) => Promise<readonly Plan[]>
 }
 
 // The slot of a build that has just ended is often free again a moment later.
@@ -75,17 +82,22 @@ async function placedSite(
   const key = await makeBuildKey()
   const open = (project: string) =>
     openBuild(client, { ...request, project, key }, { signal: options.signal })
-  const { buildId, project, standby } = await open(request.project).catch((error: unknown) => {
-    const forbidden = error instanceof HearthError && error.code === 'forbidden'
-    if (forbidden && request.projectGuessed) return open('')
-    throw error
-  })
+  const { buildId, project, standby, planners } = await open(request.project).catch(
+    (error: unknown) => {
+      const forbidden = error instanceof HearthError && error.code === 'forbidden'
+      if (forbidden && request.projectGuessed) return open('')
+      throw error
+    },
+  )
   const opened = unfinished.use(trackBuild(client, buildId))
+  const at = { planners, privateKeyPem: key.privateKeyPem }
+  const plans = planners.length === 0 ? [] : ((await request.plan?.(at, options)) ?? [])
   using notice = createQueueNotice(terminal, { quietMs: queueQuietMs })
-  const nodes = await placeBuild(client, buildId, {
-    signal: options.signal,
-    onQueued: notice.moved,
-  })
+  const nodes = await placeBuild(
+    client,
+    { buildId, plans },
+    { signal: options.signal, onQueued: notice.moved },
+  )
   const owned = unfinished.move()
   return {
     type: 'placed',

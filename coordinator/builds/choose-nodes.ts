@@ -1,15 +1,40 @@
 /** The node for each native platform of a build. */
+import type { Scope } from '../../core/scope.ts'
+import type { Plan } from '../../proto/generated/hearth/v1/plan.ts'
 import type { NodeDirectory } from '../nodes/index.ts'
-import { explainNone, normalPlatform, type RouteDecision, route } from '../routing/index.ts'
+import {
+  type Candidate,
+  explainNone,
+  normalPlatform,
+  type RouteDecision,
+  route,
+} from '../routing/index.ts'
 import type { State } from '../state/index.ts'
+import { type BuildForecast, forecastBuild } from './forecast-build.ts'
+import type { Outlook } from './outlook.ts'
 
 export type Choice = Extract<RouteDecision, { type: 'chosen' }> & {
   /** As asked for: all of one native platform, or none when none was asked for. */
   readonly platforms: readonly string[]
+  readonly forecast: BuildForecast | undefined
+  /** Of these platforms, as the client sent them. */
+  readonly plans: readonly Plan[]
+}
+
+export interface ChooseDeps {
+  readonly state: State
+  readonly directory: NodeDirectory
+  readonly outlook: Outlook
+}
+
+export interface ChooseRequest {
+  readonly scope: Scope
+  readonly platforms: readonly string[]
+  readonly plans: readonly Plan[]
 }
 
 /** How many of the project's last builds are looked at for the node that built it last. */
-const buildsLookedAt = 5
+export const buildsLookedAt = 5
 
 /**
  * In the order of the platforms' names, the same for every build: builds that need several nodes take their
@@ -19,36 +44,82 @@ const buildsLookedAt = 5
  * @throws HearthError `invalid-input` when nobody builds a platform, `unavailable` when those are away.
  */
 export async function chooseNodes(
-  deps: { state: State; directory: NodeDirectory },
-  request: { project: string; platforms: readonly string[] },
+  deps: ChooseDeps,
+  request: ChooseRequest,
   options: { waitMs: number; signal: AbortSignal },
 ): Promise<Choice[]> {
   const groups = groupByNative(request.platforms)
-  const lastNodeIds = deps.state.builds
-    .list({ project: request.project, limit: buildsLookedAt })
-    .flatMap(({ nodeIds }) => nodeIds)
-  const decide = () => {
-    const candidates = deps.directory.candidates()
-    return groups.map(({ native, platforms }) => {
-      const isNative = (id: string) =>
-        candidates.some((node) => node.id === id && (native ?? node.platform) === node.platform)
-      const lastNodeId = lastNodeIds.find(isNative)
-      return { platforms, decision: route(candidates, { platform: native, lastNodeId }) }
-    })
-  }
   await deps.directory.whenBack(
-    () => decide().every(({ decision }) => decision.type === 'chosen'),
+    () => {
+      const candidates = deps.directory.candidates()
+      return groups.every(({ native }) => {
+        return route(candidates, { platform: native, lastNodeId: undefined }).type === 'chosen'
+      })
+    },
     { timeoutMs: options.waitMs, signal: options.signal },
   )
-  return decide().map(({ platforms, decision }) => {
-    if (decision.type === 'none') throw explainNone(decision, platforms[0])
-    return { ...decision, platforms }
-  })
+  return groups.map((group) => chooseNode(deps, request, group))
 }
 
-function groupByNative(
-  platforms: readonly string[],
-): { native: string | undefined; platforms: string[] }[] {
+interface PlatformGroup {
+  readonly native: string | undefined
+  readonly platforms: readonly string[]
+}
+
+function chooseNode(
+  deps: ChooseDeps,
+  { scope, plans }: ChooseRequest,
+  { native, platforms }: PlatformGroup,
+): Choice {
+  const { state, outlook } = deps
+  const candidates = outlookOf(deps)
+  const mine = plans.filter(({ platform }) => {
+    return platform === '' || native === undefined || isNative(platform, native)
+  })
+  const able = candidates.filter((node) => (native ?? node.platform) === node.platform)
+  const open = able.filter((node) => node.online && !node.load.draining)
+  const forecast = forecastBuild({ state, ...outlook }, scope, mine, open)
+  const priced = forecast?.heat.nodeIds
+  const decision = route(
+    priced === undefined || open.length === 0
+      ? candidates
+      : candidates.filter(({ id }) => priced.includes(id)),
+    { platform: native, lastNodeId: lastNodeOf(deps, scope, able), forecast },
+  )
+  if (decision.type === 'none') throw explainNone(decision, platforms[0])
+  return { ...decision, platforms, forecast, plans: mine }
+}
+
+function outlookOf({ directory, outlook }: ChooseDeps): Candidate[] {
+  const silent = outlook.silent.list()
+  return directory.candidates().map((node) => ({
+    ...node,
+    remainingMs: outlook.underWay.remainingMs(node.id),
+    isSilent: silent.has(node.id),
+  }))
+}
+
+function lastNodeOf(
+  deps: ChooseDeps,
+  { project }: Scope,
+  able: readonly Candidate[],
+): string | undefined {
+  return deps.state.builds
+    .list({ project, limit: buildsLookedAt })
+    .flatMap(({ nodeIds }) => nodeIds)
+    .find((nodeId) => able.some(({ id }) => id === nodeId))
+}
+
+/** A plan may name anything. */
+function isNative(platform: string, native: string): boolean {
+  try {
+    return normalPlatform(platform) === native
+  } catch {
+    return false
+  }
+}
+
+function groupByNative(platforms: readonly string[]): PlatformGroup[] {
   if (platforms.length === 0) return [{ native: undefined, platforms: [] }]
   const groups = Map.groupBy(new Set(platforms), normalPlatform)
   return [...groups]

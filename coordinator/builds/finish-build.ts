@@ -7,6 +7,8 @@ import type { Caller } from '../access/index.ts'
 import type { NodeControlPool, NodeDirectory } from '../nodes/index.ts'
 import type { BuildRecord, State } from '../state/index.ts'
 import { requireOwnBuild } from './find-build.ts'
+import { learnFromEnd } from './learn-from-end.ts'
+import type { Outlook } from './outlook.ts'
 import { releaseLeases } from './release-leases.ts'
 import { toBuild } from './to-build.ts'
 
@@ -22,6 +24,7 @@ export async function finishBuild(
     state: State
     directory: NodeDirectory
     control: NodeControlPool
+    outlook: Outlook
     log: Logger
   },
   caller: Caller,
@@ -41,9 +44,14 @@ export async function finishBuild(
       finishedByClient: true,
     })
     // With its slot, each node hands over the reports that it has.
+    const places = deps.outlook.underWay.ended(build.id)
     await releaseLeases(deps, build.id, nodesOf(deps.directory, build), {
       timeoutMs: options.waitMs,
     })
+    if (request.outcome === BuildOutcome.BUILD_OUTCOME_SUCCEEDED) {
+      const solves = state.builds.solves(build.id)
+      learnFromEnd(deps, { project: build.project, solves, places }, options)
+    }
   }
   return toBuild(state.builds.get(build.id) ?? build, state.builds.solves(build.id))
 }

@@ -9,15 +9,18 @@ import type {
 } from '../../proto/generated/hearth/v1/coordinator.ts'
 import { type Authority, type Caller, scopeOf } from '../access/index.ts'
 import { commandCharactersMax, platformsMax } from '../limits.ts'
-import type { NodeDirectory } from '../nodes/index.ts'
-import { newId, type State } from '../state/index.ts'
-import { chooseNodes } from './choose-nodes.ts'
+import { type BuildRecord, newId, type State } from '../state/index.ts'
+import { buildsLookedAt, type Choice, type ChooseDeps, chooseNodes } from './choose-nodes.ts'
 import { makeEndpoint } from './endpoint.ts'
+
+export interface OpenBuildDeps extends ChooseDeps {
+  authority: Authority
+}
 
 const buildIdCharacters = 12
 
 export async function openBuild(
-  deps: { state: State; authority: Authority; directory: NodeDirectory },
+  deps: OpenBuildDeps,
   caller: Caller,
   request: OpenBuildRequest,
   options: { nowMs: number; waitMs: number; signal: AbortSignal },
@@ -29,7 +32,8 @@ export async function openBuild(
   if (platforms.length > platformsMax) {
     throw new HearthError('invalid-input', `a build has ${platformsMax} platforms at most`)
   }
-  const choices = await chooseNodes(deps, { project: scope.project, platforms }, options)
+  const history = state.builds.list({ project: scope.project, limit: buildsLookedAt })
+  const choices = await chooseNodes(deps, { scope, platforms, plans: [] }, options)
 
   const id = newId(buildIdCharacters)
   const key = request.clientPublicKey
@@ -53,15 +57,29 @@ export async function openBuild(
     ...runnersUp.map((other) => other.nodeId),
   ])
   const nodes = [...new Set(nodeIds)].map(directory.get).filter((node) => node !== undefined)
-  const [plannerNode] = nodes
   const { caPem } = authority
+  const planners = choices.flatMap((choice) => {
+    const node = directory.get(choice.nodeId)
+    if (node === undefined) return []
+    return [{ platforms: [...choice.platforms], endpoint: makeEndpoint(node, caPem, certificate) }]
+  })
   return {
     buildId: id,
     scope,
-    planner: plannerNode && makeEndpoint(plannerNode, caPem, certificate),
-    planWanted: choices.some(({ runnersUp }) => runnersUp.length > 0),
+    planner: planners[0]?.endpoint,
+    planners,
+    planWanted: deps.outlook.heat !== undefined && choices.some((one) => isWorthPlan(one, history)),
     standby: { endpoints: nodes.map((node) => makeEndpoint(node, caPem, standby)) },
   }
+}
+
+/**
+ * Where there is a choice, a plan decides it. Where there is none, it still tells a node that has not built the
+ * project what to fetch.
+ */
+function isWorthPlan(choice: Choice, history: readonly BuildRecord[]): boolean {
+  if (choice.runnersUp.length > 0) return true
+  return history.length > 0 && !history.some(({ nodeIds }) => nodeIds.includes(choice.nodeId))
 }
 
 function checkProtocol(version: number): void {

@@ -7,21 +7,29 @@ import type {
   PlaceBuildEvent,
   PlaceBuildRequest,
 } from '../../proto/generated/hearth/v1/coordinator.ts'
+import type { LeaseRequest } from '../../proto/generated/hearth/v1/node.ts'
 import type { Authority, Caller } from '../access/index.ts'
-import type { NodeControlPool, NodeDirectory } from '../nodes/index.ts'
+import type { NodeControlPool } from '../nodes/index.ts'
+import { estimateWork } from '../routing/index.ts'
 import type { BuildRecord, NodeRecord, State } from '../state/index.ts'
-import { type Choice, chooseNodes } from './choose-nodes.ts'
+import { buildsLookedAt, type Choice, type ChooseDeps, chooseNodes } from './choose-nodes.ts'
+import { keepDecision } from './decision.ts'
 import { makeEndpoint } from './endpoint.ts'
 import { requireOwnBuild } from './find-build.ts'
 import { releaseLeases } from './release-leases.ts'
+import type { ExpectedBuild } from './under-way.ts'
 
-export interface PlaceBuildDeps {
-  state: State
+export interface PlaceBuildDeps extends ChooseDeps {
   authority: Authority
-  directory: NodeDirectory
   control: NodeControlPool
   log: Logger
 }
+
+/** A bake has one for each target and platform. */
+const plansMax = 200
+
+/** What a build takes of which nothing is known. */
+const unknownBuildMs = 30_000
 
 /**
  * Yields the place in the queue whenever it changes, and one placement per node. Left before the end, it
@@ -31,7 +39,7 @@ export async function* placeBuild(
   deps: PlaceBuildDeps,
   caller: Caller,
   request: PlaceBuildRequest,
-  options: { waitMs: number; signal: AbortSignal },
+  options: { nowMs: number; waitMs: number; signal: AbortSignal },
 ): AsyncGenerator<PlaceBuildEvent, void, void> {
   const build = requireOwnBuild(deps, caller, request.buildId)
   if (build.finishedAtMs !== undefined) {
@@ -39,19 +47,25 @@ export async function* placeBuild(
       hint: 'open a new one',
     })
   }
+  const scope = makeScope(build.project, build.line)
+  const plans = request.plans.slice(0, plansMax)
   const asked: NodeRecord[] = []
   let complete = false
   try {
-    for (const choice of await chooseNodes(deps, build, options)) {
+    const choices = await chooseNodes(deps, { scope, platforms: build.platforms, plans }, options)
+    for (const choice of choices) {
       const { node, reason } = yield* leaseSlot(deps, build, choice, {
         ...options,
         onAsk: (candidate) => asked.push(candidate),
       })
-      yield { event: await makePlacement(deps, build, node, { choice, reason }) }
+      yield { event: await makePlacement(deps, build, node, { choice, reason, ...options }) }
     }
     complete = true
   } finally {
-    if (!complete) await releaseLeases(deps, build.id, asked)
+    if (!complete) {
+      deps.outlook.underWay.ended(build.id)
+      await releaseLeases(deps, build.id, asked)
+    }
   }
 }
 
@@ -67,12 +81,18 @@ async function* leaseSlot(
     const node = deps.directory.get(nodeId)
     if (node === undefined) continue
     options.onAsk(node)
+    deps.outlook.underWay.placed(build.id, expectOn(deps, build, choice, nodeId))
     try {
-      yield* queueAt(deps, build, node, options)
+      yield* queueAt(deps, build, node, { ...options, choice })
+      deps.outlook.underWay.granted(build.id, nodeId)
       return { node, reason }
     } catch (error) {
+      deps.outlook.underWay.left(build.id, nodeId)
       options.signal.throwIfAborted()
       refusal = refusalOf(node, error)
+      if (refusal.code === 'unavailable' || refusal.code === 'deadline') {
+        deps.outlook.silent.note(nodeId)
+      }
       if (!isWorthAnother(refusal)) throw refusal
       deps.log.warn(
         { build: build.id, node: node.id, reason: describeError(error) },
@@ -88,7 +108,7 @@ async function* queueAt(
   deps: PlaceBuildDeps,
   build: BuildRecord,
   node: NodeRecord,
-  options: { signal: AbortSignal },
+  options: { choice: Choice; signal: AbortSignal },
 ): AsyncGenerator<PlaceBuildEvent, void, void> {
   const lease = deps.control.lease(
     node,
@@ -96,8 +116,7 @@ async function* queueAt(
       buildId: build.id,
       scope: makeScope(build.project, build.line),
       platform: node.platform,
-      plans: [],
-      expectedHits: [],
+      ...whatToExpect(options.choice, node.id),
     },
     { timeoutMs: buildCertificateMs, signal: options.signal },
   )
@@ -108,6 +127,45 @@ async function* queueAt(
     }
   }
   throw new HearthError('unavailable', `the node ${node.name} ended the queue without a slot`)
+}
+
+/** Without a forecast nothing is expected of the steps, but what the client has read is told. */
+function whatToExpect(
+  { forecast, plans }: Choice,
+  nodeId: string,
+): Pick<LeaseRequest, 'plans' | 'expectedHits'> {
+  if (forecast === undefined) {
+    return { plans: plans.map((plan) => ({ ...plan, steps: [] })), expectedHits: [] }
+  }
+  const { runs } = estimateWork(forecast.steps, forecast.warmth(nodeId))
+  const hits = forecast.planned.filter(({ key }, row) => key !== '' && runs[row] === false)
+  return { plans: [...forecast.plans], expectedHits: hits.map(({ key }) => key) }
+}
+
+function expectOn(
+  deps: PlaceBuildDeps,
+  build: BuildRecord,
+  choice: Choice,
+  nodeId: string,
+): ExpectedBuild {
+  const { forecast } = choice
+  const priced = [choice, ...choice.runnersUp].find((each) => each.nodeId === nodeId)
+  if (forecast === undefined || priced === undefined) {
+    return { nodeId, workMs: usualDurationMs(deps.state, build), plans: [], layersMs: 0 }
+  }
+  const { moveMs = 0, unpackMs = 0, runMs = 0 } = priced.estimate
+  const workMs = unpackMs + runMs + forecast.aroundMs
+  return { nodeId, workMs, plans: forecast.plans, layersMs: moveMs + unpackMs }
+}
+
+/** What the project's last builds took, at the median. */
+function usualDurationMs(state: State, { project }: BuildRecord): number {
+  const took = state.builds
+    .list({ project, limit: buildsLookedAt })
+    .filter(({ finishedAtMs }) => finishedAtMs !== undefined)
+    .map(({ durationMs }) => durationMs)
+    .sort((a, b) => a - b)
+  return took[took.length >> 1] ?? unknownBuildMs
 }
 
 /** Nobody here has cancelled anything: a node that stops ends its calls so. */
@@ -125,7 +183,7 @@ async function makePlacement(
   deps: PlaceBuildDeps,
   build: BuildRecord,
   node: NodeRecord,
-  { choice, reason }: { choice: Choice; reason: string },
+  { choice, reason, nowMs }: { choice: Choice; reason: string; nowMs: number },
 ): Promise<PlaceBuildEvent['event']> {
   deps.directory.noteLease(node.id)
   const scope = makeScope(build.project, build.line)
@@ -139,10 +197,13 @@ async function makePlacement(
     nodeIds: [...new Set([...known, node.id])],
     certificateUntilMs: certificate.expiresAtMs,
   })
+  const platforms = choice.platforms.length === 0 ? [node.platform] : [...choice.platforms]
+  const placed = { buildId: build.id, choice, nodeId: node.id, platforms, decidedAtMs: nowMs }
+  keepDecision(deps, placed)
   return {
     $case: 'placement',
     value: {
-      platforms: choice.platforms.length === 0 ? [node.platform] : [...choice.platforms],
+      platforms,
       endpoint: makeEndpoint(node, deps.authority.caPem, certificate),
       reason,
     },

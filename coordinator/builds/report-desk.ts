@@ -12,6 +12,7 @@ import {
   type Step,
   StepOutcome,
 } from '../../proto/generated/hearth/v1/build.ts'
+import type { Rates } from '../routing/index.ts'
 import type { BuildRecord, State } from '../state/index.ts'
 import { outcomeOfSolves, spanOfSolves } from './outcome.ts'
 import { sumSolves } from './to-build.ts'
@@ -25,7 +26,7 @@ const buildIdPattern = /^[a-z0-9-]{1,64}$/
 const refCharactersMax = 200
 
 export function createReportDesk(
-  deps: { state: State; log: Logger },
+  deps: { state: State; rates?: Pick<Rates, 'note'>; log: Logger },
   options: { now: () => number },
 ): ReportDesk {
   const { state, log } = deps
@@ -47,6 +48,9 @@ export function createReportDesk(
         }
         summarise(build, nodeId)
       })
+      for (const transfer of report.solves.flatMap(({ transfers }) => transfers)) {
+        deps.rates?.note({ ...transfer, nodeId })
+      }
     },
   }
 

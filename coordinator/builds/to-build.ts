@@ -3,6 +3,7 @@ import {
   BuildOutcome,
   Cause,
   Failure,
+  PlacementDecision,
   type SolveReport,
   StepOutcome,
 } from '../../proto/generated/hearth/v1/build.ts'
@@ -24,6 +25,7 @@ export function toBuild(record: BuildRecord, solves: readonly SolveReport[] = []
     savedMs: record.savedMs,
     durationMs: record.durationMs,
     failure: failureOf(record, solves),
+    decisions: (record.decisions ?? []).map((bytes) => PlacementDecision.decode(bytes)),
   })
 }
 

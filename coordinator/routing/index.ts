@@ -19,6 +19,8 @@ export interface Candidate {
   }
   /** Expected rest of each of its builds, those that run before those that queue; undefined: not known. */
   readonly remainingMs?: readonly number[]
+  /** It is late with its call, or has just not answered: others first, until it is heard of again. */
+  readonly isSilent?: boolean
 }
 
 export interface RouteRequest {
@@ -27,7 +29,14 @@ export interface RouteRequest {
   /** Where the project was built last: it wins among equals, because its BuildKit is warm. */
   readonly lastNodeId: string | undefined
   /** What is to be done, and how warm each node is for it; undefined when nothing is known of the build. */
-  readonly forecast?: { readonly steps: Forecast; warmth(nodeId: string): Warmth }
+  readonly forecast?:
+    | {
+        readonly steps: Forecast
+        warmth(nodeId: string): Warmth
+        /** What the project's builds take besides their steps: connecting, the context, the result. */
+        readonly aroundMs?: number
+      }
+    | undefined
 }
 
 /** What a build would cost on one node. */
@@ -66,5 +75,8 @@ export {
   type Warmth,
   type Work,
 } from './forecast.ts'
+export { expectedRunMs, forecastPlan, type PlanForecast } from './plan-forecast.ts'
 export { normalPlatform } from './platform.ts'
+export { createRates, type Rates } from './rates.ts'
 export { explainNone, route } from './route.ts'
+export { createStepHeat, type HeatTable, type HeatView, type StepHeat } from './step-heat.ts'

@@ -84,7 +84,8 @@ function estimateFor(node: Candidate, { forecast }: RouteRequest): Estimate {
   if (forecast === undefined) return { queueMs, endMs: queueMs }
   const work = estimateWork(forecast.steps, forecast.warmth(node.id))
   // What is missing is fetched while the build waits for its slot.
-  const endMs = Math.max(queueMs, work.moveMs) + work.unpackMs + work.runMs
+  const waitMs = Math.max(queueMs, work.moveMs)
+  const endMs = waitMs + work.unpackMs + work.runMs + (forecast.aroundMs ?? 0)
   return { ...work, queueMs, endMs }
 }
 
@@ -98,8 +99,10 @@ function unknownBuilds(slots: number, count: number): number[] {
 function compare(a: Priced, b: Priced, request: RouteRequest): number {
   const isLast = ({ node }: Priced) => (node.id === request.lastNodeId ? 0 : 1)
   const lacksRoom = ({ node }: Priced) => (node.load.diskLow === true ? 1 : 0)
+  const isSilent = ({ node }: Priced) => (node.isSilent === true ? 1 : 0)
   return (
-    // Its room may come back, so such a node still goes before none.
+    // Its room may come back, or its voice, so such a node still goes before none.
+    isSilent(a) - isSilent(b) ||
     lacksRoom(a) - lacksRoom(b) ||
     Math.floor(a.estimate.endMs / alikeMs) - Math.floor(b.estimate.endMs / alikeMs) ||
     isLast(a) - isLast(b) ||
@@ -135,6 +138,7 @@ function reasonFor(
   }
   if (node.id === request.lastNodeId) parts.push('built this project last')
   if (node.load.diskLow === true) parts.push('short of disk space')
+  if (node.isSilent === true) parts.push('not heard of lately')
   return parts.join('; ')
 }
 

@@ -3,7 +3,15 @@ import { buildCertificateMs, callTimeoutMs } from '../../core/limits.ts'
 import type { Logger } from '../../core/log.ts'
 import type { BuildsServer } from '../../proto/generated/hearth/v1/coordinator.ts'
 import { type Authority, requireCaller, type Tokens, visibleProject } from '../access/index.ts'
-import { findBuild, finishBuild, openBuild, placeBuild, toBuild } from '../builds/index.ts'
+import {
+  findBuild,
+  finishBuild,
+  type Outlook,
+  openBuild,
+  placeBuild,
+  priceBuild,
+  toBuild,
+} from '../builds/index.ts'
 import { buildsListedMax, reportsWaitMs } from '../limits.ts'
 import type { NodeControlPool, NodeDirectory } from '../nodes/index.ts'
 import type { State } from '../state/index.ts'
@@ -14,6 +22,7 @@ export interface BuildsDeps {
   authority: Authority
   directory: NodeDirectory
   control: NodeControlPool
+  outlook: Outlook
   log: Logger
 }
 
@@ -41,6 +50,7 @@ export function createBuildsService(
     ),
     placeBuild: streamHandler({ log, timeoutMs: buildCertificateMs }, (request, context) =>
       placeBuild(deps, requireCaller(tokens, context.metadata), request, {
+        nowMs: options.now(),
         waitMs: leftMs(context, nodesBackMs),
         signal: context.signal,
       }),
@@ -55,6 +65,12 @@ export function createBuildsService(
         })
         return { build }
       },
+    ),
+    priceBuild: unaryHandler({ log }, (request, context) =>
+      priceBuild(deps, requireCaller(tokens, context.metadata), request, {
+        waitMs: leftMs(context, nodesBackMs),
+        signal: context.signal,
+      }),
     ),
     listBuilds: unaryHandler({ log }, (request, { metadata }) => {
       const project = visibleProject(requireCaller(tokens, metadata), request.project)

@@ -70,6 +70,8 @@ export const buildRecord = z.object({
   outcome: z.int(),
   /** What the coordinator itself knows of why the build came to no good end: an encoded Failure. */
   failure: bytes.optional(),
+  /** Why it went where it went: encoded PlacementDecisions, one for each placement. */
+  decisions: z.array(bytes).optional(),
   durationMs: z.number(),
   stepsReused: z.int(),
   stepsTotal: z.int(),

@@ -218,11 +218,20 @@ export interface SolveReport {
   cacheBytesBrought: { [key: string]: number };
   /** Cached results that the scope's record knows and nobody could deliver, one line each, at most ten. */
   lacked: string[];
+  /** What was brought ahead of the build's asking, by where from: the measure of the rates. */
+  transfers: Transfer[];
 }
 
 export interface SolveReport_CacheBytesBroughtEntry {
   key: string;
   value: number;
+}
+
+export interface Transfer {
+  /** A node's id, or the name of the object store. */
+  source: string;
+  bytes: number;
+  durationMs: number;
 }
 
 export interface BuildReport {
@@ -263,6 +272,8 @@ export interface PlacementDecision {
     | undefined;
   /** Best first. */
   runnersUp: NodeEstimate[];
+  /** The estimates count from here. */
+  decidedAt: Date | undefined;
 }
 
 function createBaseScope(): Scope {
@@ -690,6 +701,7 @@ function createBaseSolveReport(): SolveReport {
     failure: undefined,
     cacheBytesBrought: {},
     lacked: [],
+    transfers: [],
   };
 }
 
@@ -745,6 +757,9 @@ export const SolveReport: MessageFns<SolveReport> = {
     });
     for (const v of message.lacked) {
       writer.uint32(138).string(v!);
+    }
+    for (const v of message.transfers) {
+      Transfer.encode(v!, writer.uint32(146).fork()).join();
     }
     return writer;
   },
@@ -901,6 +916,14 @@ export const SolveReport: MessageFns<SolveReport> = {
             message.lacked.push(reader.string());
             continue;
           }
+          case 18: {
+            if (tag !== 146) {
+              break;
+            }
+
+            message.transfers.push(Transfer.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -943,6 +966,7 @@ export const SolveReport: MessageFns<SolveReport> = {
         return acc;
       }, {});
     message.lacked = object.lacked?.map((e) => e) || [];
+    message.transfers = object.transfers?.map((e) => Transfer.fromPartial(e)) || [];
     return message;
   },
 };
@@ -1010,6 +1034,85 @@ export const SolveReport_CacheBytesBroughtEntry: MessageFns<SolveReport_CacheByt
     const message = createBaseSolveReport_CacheBytesBroughtEntry();
     message.key = object.key ?? "";
     message.value = object.value ?? 0;
+    return message;
+  },
+};
+
+function createBaseTransfer(): Transfer {
+  return { source: "", bytes: 0, durationMs: 0 };
+}
+
+export const Transfer: MessageFns<Transfer> = {
+  encode(message: Transfer, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.source !== "") {
+      writer.uint32(10).string(message.source);
+    }
+    if (message.bytes !== 0) {
+      writer.uint32(16).int64(message.bytes);
+    }
+    if (message.durationMs !== 0) {
+      writer.uint32(24).int64(message.durationMs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Transfer {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTransfer();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.source = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.bytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.durationMs = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Transfer>): Transfer {
+    return Transfer.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Transfer>): Transfer {
+    const message = createBaseTransfer();
+    message.source = object.source ?? "";
+    message.bytes = object.bytes ?? 0;
+    message.durationMs = object.durationMs ?? 0;
     return message;
   },
 };
@@ -1334,7 +1437,7 @@ export const Build: MessageFns<Build> = {
 };
 
 function createBasePlacementDecision(): PlacementDecision {
-  return { platforms: [], chosen: undefined, runnersUp: [] };
+  return { platforms: [], chosen: undefined, runnersUp: [], decidedAt: undefined };
 }
 
 export const PlacementDecision: MessageFns<PlacementDecision> = {
@@ -1347,6 +1450,9 @@ export const PlacementDecision: MessageFns<PlacementDecision> = {
     }
     for (const v of message.runnersUp) {
       NodeEstimate.encode(v!, writer.uint32(26).fork()).join();
+    }
+    if (message.decidedAt !== undefined) {
+      Timestamp.encode(toTimestamp(message.decidedAt), writer.uint32(34).fork()).join();
     }
     return writer;
   },
@@ -1388,6 +1494,14 @@ export const PlacementDecision: MessageFns<PlacementDecision> = {
             message.runnersUp.push(NodeEstimate.decode(reader, reader.uint32()));
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.decidedAt = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1410,6 +1524,7 @@ export const PlacementDecision: MessageFns<PlacementDecision> = {
       ? NodeEstimate.fromPartial(object.chosen)
       : undefined;
     message.runnersUp = object.runnersUp?.map((e) => NodeEstimate.fromPartial(e)) || [];
+    message.decidedAt = object.decidedAt ?? undefined;
     return message;
   },
 };

@@ -1,0 +1,94 @@
+/** What is foreseen of a build from its plans: which steps it has, what they took, where their results are. */
+import type { Scope } from '../../core/scope.ts'
+import type { Plan, PlannedStep } from '../../proto/generated/hearth/v1/plan.ts'
+import {
+  type Candidate,
+  expectedRunMs,
+  forecastPlan,
+  type PlanForecast,
+  type Rates,
+  type StepHeat,
+} from '../routing/index.ts'
+import type { State } from '../state/index.ts'
+
+export interface BuildForecast extends PlanForecast {
+  /** The plans, with what their steps last took. */
+  readonly plans: readonly Plan[]
+  readonly aroundMs: number
+}
+
+export interface ForecastDeps {
+  readonly state: State
+  readonly heat: StepHeat | undefined
+  readonly rates: Rates
+}
+
+/** Nodes that are priced closely: those that would spare the most, and those that are least busy. */
+const warmNodesMax = 48
+const idleNodesMax = 16
+
+/** Under this name durations keep what a project's builds take besides their steps. */
+const aroundSteps = 'around the steps'
+
+/** Until a project's first builds have been measured. */
+const usualAroundMs = 1_500
+
+/** @returns undefined when nothing is known. */
+export function forecastBuild(
+  { state, heat, rates }: ForecastDeps,
+  scope: Scope,
+  plans: readonly Plan[],
+  nodes: readonly Candidate[],
+): BuildForecast | undefined {
+  if (heat === undefined || plans.every(({ steps }) => steps.length === 0)) return undefined
+  const timed = plans.map((plan) => ({ ...plan, steps: withDurations(state, scope, plan.steps) }))
+  const planned = timed.flatMap(({ steps }) => steps)
+  const view = heat.look(
+    scope,
+    planned.map(({ key }) => key),
+  )
+  const spared = view.spared(
+    nodes.map(({ id }) => id),
+    planned.map(expectedRunMs),
+  )
+  const forecast = forecastPlan(planned, { heat: view.table(shortlist(nodes, spared)), rates })
+  const aroundMs = state.steps.lastRanMs(scope.project, aroundSteps) || usualAroundMs
+  return { ...forecast, plans: timed, aroundMs }
+}
+
+function withDurations(state: State, scope: Scope, steps: readonly PlannedStep[]): PlannedStep[] {
+  return steps.map((step) => ({
+    ...step,
+    lastRanMs:
+      step.operationDigest === '' ? 0 : state.steps.lastRanMs(scope.project, step.operationDigest),
+  }))
+}
+
+function shortlist(nodes: readonly Candidate[], spared: readonly number[]): string[] {
+  if (nodes.length <= warmNodesMax + idleNodesMax) return nodes.map(({ id }) => id)
+  const places = nodes.map((_, place) => place)
+  const bySpared = places.toSorted((a, b) => (spared[b] ?? 0) - (spared[a] ?? 0))
+  const byLoad = places.toSorted((a, b) => occupied(nodes[a]) - occupied(nodes[b]))
+  const chosen = new Set([...bySpared.slice(0, warmNodesMax), ...byLoad.slice(0, idleNodesMax)])
+  return nodes.filter((_, place) => chosen.has(place)).map(({ id }) => id)
+}
+
+function occupied(node: Candidate | undefined): number {
+  if (node === undefined) return 0
+  return (node.load.slotsUsed + node.load.queued) / Math.max(1, node.load.slots)
+}
+
+/**
+ * One more build has shown what goes on around the steps.
+ * @param tookMs from the decision to the end, without what was waited for and without its steps.
+ */
+export function learnAround(
+  state: State,
+  project: string,
+  tookMs: number,
+  options: { nowMs: number },
+): void {
+  const before = state.steps.lastRanMs(project, aroundSteps)
+  const next = before === 0 ? tookMs : before + (tookMs - before) / 2
+  state.steps.put(project, aroundSteps, Math.max(1, Math.round(next)), options.nowMs)
+}
