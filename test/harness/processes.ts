@@ -1,6 +1,7 @@
 /** Child processes that are ready when they say so, keep their last words, and never outlive their parent. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { connect } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 
 export interface ManagedProcess extends AsyncDisposable {
@@ -97,5 +98,18 @@ export async function answersHttp(url: string): Promise<boolean> {
     return true
   } catch {
     return false
+  }
+}
+
+/** For `ready`: something listens there, on this machine. */
+export async function acceptsConnections(port: number): Promise<boolean> {
+  const socket = connect(port, '127.0.0.1')
+  try {
+    await once(socket, 'connect')
+    return true
+  } catch {
+    return false
+  } finally {
+    socket.destroy()
   }
 }

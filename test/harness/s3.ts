@@ -3,7 +3,7 @@ import { mkdir } from 'node:fs/promises'
 import path from 'node:path'
 import { findProgram } from '../../core/programs.ts'
 import { freePort } from './ports.ts'
-import { answersHttp, type ManagedProcess, startProcess } from './processes.ts'
+import { acceptsConnections, answersHttp, type ManagedProcess, startProcess } from './processes.ts'
 import { createTemporaryFolder } from './temporary-folder.ts'
 
 export interface S3Server extends AsyncDisposable {
@@ -16,28 +16,42 @@ export interface S3Server extends AsyncDisposable {
   readonly process: ManagedProcess
 }
 
-export async function startS3(): Promise<S3Server> {
+export interface S3Options {
+  /** Where it keeps everything, for one that is started again. Default: a temporary folder of its own. */
+  folder?: string
+  /** Default: any free port. */
+  port?: number
+  /** Files in PEM; it then speaks https, and nobody trusts it by default. */
+  tls?: { certificate: string; key: string }
+}
+
+export async function startS3(options: S3Options = {}): Promise<S3Server> {
+  const { tls } = options
   await using cleanUp = new AsyncDisposableStack()
-  const folder = cleanUp.use(await createTemporaryFolder('s3'))
-  const port = await freePort()
-  const endpoint = `http://127.0.0.1:${port}`
+  const folder =
+    options.folder === undefined
+      ? cleanUp.use(await createTemporaryFolder('s3')).path
+      : options.folder
+  const port = options.port ?? (await freePort())
+  const endpoint = `${tls === undefined ? 'http' : 'https'}://127.0.0.1:${port}`
   const bucket = 'cache'
   const accessKeyId = 'hearth'
   const secretAccessKey = 'secret-of-this-process'
-  const buckets = path.join(folder.path, 'buckets')
-  const metadata = path.join(folder.path, 'metadata')
+  const buckets = path.join(folder, 'buckets')
+  const metadata = path.join(folder, 'metadata')
   await mkdir(path.join(buckets, bucket), { recursive: true })
-  await mkdir(metadata)
+  await mkdir(metadata, { recursive: true })
   const server = cleanUp.use(
     await startProcess({
       command: await findProgram('versitygw'),
       args: [
         '--quiet',
         ...['--port', `127.0.0.1:${port}`, '--access', accessKeyId, '--secret', secretAccessKey],
+        ...(tls === undefined ? [] : ['--cert', tls.certificate, '--key', tls.key]),
         // Beside the files instead of in their extended attributes, which not every file system has.
         ...['posix', '--sidecar', metadata, buckets],
       ],
-      ready: () => answersHttp(endpoint),
+      ready: () => (tls === undefined ? answersHttp(endpoint) : acceptsConnections(port)),
     }),
   )
   const owned = cleanUp.move()

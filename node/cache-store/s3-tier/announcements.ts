@@ -21,7 +21,7 @@ import type { ServerClock } from './server-clock.ts'
 const removeWithinMs = 10 * 60_000
 /** An announcement of this age is what a killed sweep left: longer than the limit above and a slow request. */
 const liveMs = 15 * 60_000
-const pollMs = 500
+const defaultPollMs = 500
 const announcementBytesMax = 4 * mib
 const shape = z.looseObject({ keys: z.array(z.string()) })
 
@@ -33,6 +33,8 @@ export interface Announcement extends AsyncDisposable {
 export interface AnnouncementDeps {
   bucket: Pick<Bucket, 'list' | 'get' | 'put' | 'remove'>
   clock: ServerClock
+  /** How often to look whether a sweep is over. Default 500. */
+  pollMs?: number
 }
 
 /** Withdrawn by disposal; then everything that was announced is either removed or will not be. */
@@ -63,7 +65,7 @@ export async function untilNoneIsAnnounced(
   { signal }: { signal: AbortSignal },
 ): Promise<void> {
   while (await isAnnounced(deps, keys, signal)) {
-    await delay(pollMs, undefined, { signal }).catch(() => {
+    await delay(deps.pollMs ?? defaultPollMs, undefined, { signal }).catch(() => {
       throw new HearthError('cancelled', 'the wait for a sweep was cancelled')
     })
   }

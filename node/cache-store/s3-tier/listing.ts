@@ -1,6 +1,7 @@
 /** The fragments that are in the object store: listed, and read where they are new. */
 import PQueue from 'p-queue'
 import type { Digest } from '../../../core/digest.ts'
+import { describeError, HearthError } from '../../../core/errors.ts'
 import { mib } from '../../../core/limits.ts'
 import type { Logger } from '../../../core/log.ts'
 import type { Bucket, ListedObject } from './bucket.ts'
@@ -80,13 +81,20 @@ export async function readFragments(
   const turns = new PQueue({ concurrency: readsMax })
   const found = await turns.addAll(
     wanted.map((object) => async () => {
-      const fragment = await read(deps, object, signal)
-      return known.has(object.digest) ? undefined : fragment
+      try {
+        const fragment = await read(deps, object, signal)
+        return known.has(object.digest) ? undefined : fragment
+      } catch (error) {
+        if (signal.aborted) throw error
+        deps.log.warn({ object: object.key, error: describeError(error) }, 'a fragment is left out')
+        return undefined
+      }
     }),
   )
   return found.filter((fragment) => fragment !== undefined)
 }
 
+/** @throws HearthError when it did not arrive whole: nothing is known of it then. */
 async function read(
   { bucket, presence, log }: ListingDeps,
   object: ListedFragment,
@@ -96,13 +104,16 @@ async function read(
   const found = await bucket.get(key, { bytesMax: fragmentObjectBytesMax, signal })
   // Swept since it was listed.
   if (found === undefined) return undefined
+  if (found.etag === object.etag && found.bytes.length !== object.size) {
+    throw new HearthError('unavailable', `${key} did not arrive whole from the object store`)
+  }
   const learned = await presence.learn(object, { ...found, modifiedMs })
   if (learned.type === 'fragment') return learned.fragment
   log.warn(
     { object: key, problem: learned.problem.message },
     learned.type === 'newer'
       ? 'a fragment of a newer Hearth in the object store is left alone'
-      : 'a damaged fragment in the object store is left alone; a sweep removes it when it is old',
+      : 'a damaged fragment in the object store is left alone',
   )
   return undefined
 }

@@ -52,6 +52,8 @@ const problems = new Map<ErrorCode, 'newer' | 'damaged'>([
   ['version', 'newer'],
   ['corrupt', 'damaged'],
 ])
+/** After so long it is read once more. */
+const problemMs = 10 * 60_000
 const digestBytes = 32
 const nameBytes = 16
 
@@ -59,7 +61,7 @@ export function createPresence(tables: Tables): Presence {
   const { fragments, names, uploads, doubts } = tables
   let tick = 0
   /** Those learnt in this life: a listing that began before may lack them. */
-  const learntAt = new Map<string, number>()
+  const learntAt = new Map<string, { tick: number; atMs: number }>()
 
   const isNamed = (digest: Digest) => {
     const start = rowKey(digest)
@@ -75,7 +77,8 @@ export function createPresence(tables: Tables): Presence {
   }
 
   async function put(key: string, row: FragmentRow): Promise<void> {
-    learntAt.set(key, ++tick)
+    tick += 1
+    learntAt.set(key, { tick, atMs: performance.now() })
     await tables.write(() => {
       dropNames(key)
       fragments.putSync(key, row)
@@ -102,8 +105,10 @@ export function createPresence(tables: Tables): Presence {
     isLearnt({ key, etag, modifiedMs }) {
       const row = fragments.get(key)
       if (row?.etag !== etag || row.modifiedMs !== modifiedMs) return false
-      // Hearth may have been replaced by a newer one since.
-      return row.problem !== 'newer' || learntAt.has(key)
+      if (row.problem === undefined) return true
+      // It may have been damaged on its way alone, and Hearth may have been replaced by a newer one.
+      const { atMs = Number.NEGATIVE_INFINITY } = learntAt.get(key) ?? {}
+      return performance.now() - atMs < problemMs
     },
     async learn({ key, digest }, { bytes, etag, modifiedMs }) {
       const seen = { etag, modifiedMs, content: digestOf(bytes) }
@@ -150,7 +155,7 @@ export function createPresence(tables: Tables): Presence {
       for (const key of fragments.getKeys({ start: after === '' ? folder : after })) {
         if (key === after) continue
         if (!key.startsWith(folder) || (upTo !== undefined && key > upTo)) break
-        if ((learntAt.get(key) ?? 0) <= since) found.push(key)
+        if ((learntAt.get(key)?.tick ?? 0) <= since) found.push(key)
       }
       return found
     },

@@ -54,18 +54,21 @@ export async function sweepBucket(deps: SweepDeps, options: SweepOptions): Promi
   return swept
 }
 
-/** All fragments of all scopes, as they are now; what they name is known afterwards. */
+/**
+ * All fragments of all scopes, as they are now; what they name is known afterwards.
+ * @returns `unknown`: one of which it is not, if there is one.
+ */
 async function learnFragments(
   deps: SweepDeps,
   { signal }: { signal: AbortSignal },
-): Promise<{ listed: ListedFragment[]; areAllKnown: boolean }> {
+): Promise<{ listed: ListedFragment[]; unknown: ListedFragment | undefined }> {
   const listed: ListedFragment[] = []
   for await (const page of listFragments(deps, fragmentsFolder, { signal })) {
     await learnAll(deps, page, { signal })
     listed.push(...page)
   }
-  const areAllKnown = listed.every(({ key }) => deps.presence.fragment(key)?.problem !== 'newer')
-  return { listed, areAllKnown }
+  const unknown = listed.find(({ key }) => deps.presence.fragment(key)?.problem !== undefined)
+  return { listed, unknown }
 }
 
 async function removeFragments(
@@ -102,12 +105,11 @@ async function removeBlobs(
     { signal },
   )
   // After the announcement: what was kept before it is in this listing.
-  const { areAllKnown } = await learnFragments(deps, { signal })
-  if (!areAllKnown) {
-    deps.log.warn(
-      { hint: 'let a node of the newest version sweep' },
-      'no blobs are swept: there are fragments of a newer Hearth in the object store',
-    )
+  const { unknown } = await learnFragments(deps, { signal })
+  if (unknown !== undefined) {
+    const hint = 'let a node of the newest version sweep; if it is damaged, remove it'
+    const { key } = unknown
+    deps.log.warn({ object: key, hint }, 'no blobs are swept: it is unknown what a fragment names')
     return nothing
   }
   return await removeEach(batch, async ({ key }) => {

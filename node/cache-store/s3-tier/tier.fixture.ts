@@ -1,9 +1,10 @@
 /** Nodes with an object store, for tests: each with a store and a tier of its own, on one bucket. */
 import { randomBytes } from 'node:crypto'
 import path from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import type { ExecutionContext } from 'ava'
 import { digestOf } from '../../../core/digest.ts'
-import { type Logger, silentLogger } from '../../../core/log.ts'
+import { createLogger, type Logger, silentLogger } from '../../../core/log.ts'
 import { type S3Server, startS3 } from '../../../test/harness/index.ts'
 import type { CacheStore } from '../index.ts'
 import { put, scope, temporaryFolder, temporaryStore } from '../temporary-store.fixture.ts'
@@ -81,6 +82,26 @@ export async function startNode(
   )
   t.teardown(() => tier[Symbol.asyncDispose]())
   return { store, tier, folder }
+}
+
+/** A logger, and what it was told. */
+export function collectLog(): { log: Logger; said: () => string } {
+  let text = ''
+  const log = createLogger('debug', {
+    write(line: string) {
+      text += line
+    },
+  })
+  return { log, said: () => text }
+}
+
+/** Looks again and again: on a busy machine things take their time. */
+export async function until(isSo: () => boolean | Promise<boolean>): Promise<void> {
+  const deadlineMs = performance.now() + 60_000
+  while (!(await isSo())) {
+    if (performance.now() > deadlineMs) throw new Error('it did not become so in a minute')
+    await delay(20)
+  }
 }
 
 let fragments = 0
