@@ -4,16 +4,16 @@ import path from 'node:path'
 import { Writable } from 'node:stream'
 import test from 'ava'
 import { open } from 'lmdb'
-import { type Digest, digestOf } from '../../../core/digest.ts'
+import { digestOf } from '../../../core/digest.ts'
 import { HearthError } from '../../../core/errors.ts'
 import { createLogger, type Logger, silentLogger } from '../../../core/log.ts'
 import { makeScope, type Scope, scopeId } from '../../../core/scope.ts'
 import { type CacheStore, openCacheStore } from '../../cache-store/index.ts'
 import { readFragment } from './fragment.ts'
 import { createRecords } from './fragments.ts'
-import type { Descriptor } from './graph.ts'
 import type { ComposedRecord, Records } from './index.ts'
-import { parseCacheManifest, parseJson } from './manifest.ts'
+import { parseJson } from './manifest.ts'
+import { names, pushRecord, put, servedDigests } from './pushed-records.fixture.ts'
 import { configShape } from './record.ts'
 import { fragmentsMax } from './scope-record.ts'
 
@@ -39,69 +39,9 @@ async function openRecords(log: Logger = silentLogger) {
   return { records, scope, at }
 }
 
-async function put(
-  scope: Scope,
-  bytes: Uint8Array | string,
-  into: CacheStore = store,
-): Promise<Descriptor> {
-  const data = Buffer.from(bytes)
-  await using writer = await into.createWriter(scope)
-  await writer.write(data)
-  const { digest, size } = await writer.commit(digestOf(data))
-  return { mediaType: 'application/vnd.oci.image.layer.v1.tar+gzip', digest, size }
-}
-
-interface Step {
-  /** Content of its layer; steps of the same name are the same step. */
-  name: string
-  layer?: string
-}
-
-/** What BuildKit would push for steps in a row: layers, config and manifest. Answers the manifest. */
-async function pushRecord(
-  scope: Scope,
-  steps: readonly Step[],
-  options: {
-    createdAt?: string
-    withoutBlobs?: boolean
-    asIndex?: boolean
-    into?: CacheStore
-  } = {},
-): Promise<Digest> {
-  const { createdAt = new Date().toISOString(), into = store } = options
-  const layers = await Promise.all(
-    steps.map(async ({ name, layer = name }): Promise<Descriptor> => {
-      const bytes = `layer ${layer}`
-      if (!options.withoutBlobs) return put(scope, bytes, into)
-      const mediaType = 'application/vnd.oci.image.layer.v1.tar+gzip'
-      return { mediaType, digest: digestOf(bytes), size: bytes.length }
-    }),
-  )
-  const config = {
-    layers: layers.map(({ digest }, step) => ({ blob: digest, parent: step - 1 })),
-    records: steps.map(({ name }, step) => ({
-      digest: digestOf(`step ${name}`),
-      layers: [{ layer: step, createdAt }],
-      ...(step === 0 ? {} : { inputs: [[{ link: step - 1 }]] }),
-    })),
-  }
-  const configDescriptor = {
-    ...(await put(scope, JSON.stringify(config), into)),
-    mediaType: 'application/vnd.buildkit.cacheconfig.v0',
-  }
-  const manifest = options.asIndex
-    ? { schemaVersion: 2, manifests: [...layers, configDescriptor] }
-    : { schemaVersion: 2, config: configDescriptor, layers }
-  return (await put(scope, JSON.stringify(manifest), into)).digest
-}
-
-const names = (text: string): Step[] => [...text].map((name) => ({ name }))
-
 /** The layers that a composed record serves, by what they hold. */
 async function servedLayers(scope: Scope, composed: ComposedRecord): Promise<string[]> {
-  const [manifest] = composed.documents
-  if (manifest === undefined) throw new Error('there is no manifest')
-  const contents = parseCacheManifest(manifest.bytes).layers.map(async ({ digest }) => {
+  const contents = servedDigests(composed).map(async (digest) => {
     const source = await store.open(scope, digest, { signal: AbortSignal.timeout(10_000) })
     return Buffer.concat((await source?.toArray()) ?? [])
       .toString()
@@ -128,9 +68,9 @@ test('a scope without fragments has an empty record', async (t) => {
 test('the record of a scope is the union of what its builds exported, in either form', async (t) => {
   const { records, scope } = await openRecords()
   await using _closed = records
-  const first = await records.keep(scope, await pushRecord(scope, names('abc')))
+  const first = await records.keep(scope, await pushRecord(store, scope, names('abc')))
   t.true(first.added)
-  await records.keep(scope, await pushRecord(scope, names('abx'), { asIndex: true }))
+  await records.keep(scope, await pushRecord(store, scope, names('abx'), { asIndex: true }))
   using composed = records.compose(scope)
   t.is(composed.records, 4)
   t.deepEqual(await servedLayers(scope, composed), ['a', 'b', 'c', 'x'])
@@ -144,10 +84,10 @@ test('the record of a scope is the union of what its builds exported, in either 
 test('another scope does not see it', async (t) => {
   const { records, scope } = await openRecords()
   await using _closed = records
-  await records.keep(scope, await pushRecord(scope, names('abc')))
+  await records.keep(scope, await pushRecord(store, scope, names('abc')))
   const other = makeScope(scope.project, 'fork')
   t.is(records.compose(other).records, 0)
-  const manifest = await pushRecord(scope, names('abc'))
+  const manifest = await pushRecord(store, scope, names('abc'))
   await t.throwsAsync(records.keep(other, manifest), { instanceOf: HearthError })
   t.is(records.count(other), 0)
 })
@@ -155,8 +95,8 @@ test('another scope does not see it', async (t) => {
 test('the same build again is the same fragment, whenever it ran', async (t) => {
   const { records, scope } = await openRecords()
   await using _closed = records
-  const first = await records.keep(scope, await pushRecord(scope, names('abc')))
-  const later = await pushRecord(scope, names('abc'), { createdAt: '2040-01-01T00:00:00Z' })
+  const first = await records.keep(scope, await pushRecord(store, scope, names('abc')))
+  const later = await pushRecord(store, scope, names('abc'), { createdAt: '2040-01-01T00:00:00Z' })
   const second = await records.keep(scope, later)
   t.deepEqual(second, { fragment: first.fragment, added: false })
   t.is(records.count(scope), 1)
@@ -165,10 +105,10 @@ test('the same build again is the same fragment, whenever it ran', async (t) => 
 test('a build that holds what earlier ones held makes them superfluous', async (t) => {
   const { records, scope } = await openRecords()
   await using _closed = records
-  const first = await records.keep(scope, await pushRecord(scope, names('ab')))
-  await records.keep(scope, await pushRecord(scope, names('xy')))
+  const first = await records.keep(scope, await pushRecord(store, scope, names('ab')))
+  await records.keep(scope, await pushRecord(store, scope, names('xy')))
   t.not(store.stat(scope, first.fragment), undefined)
-  await records.keep(scope, await pushRecord(scope, names('abc')))
+  await records.keep(scope, await pushRecord(store, scope, names('abc')))
   t.is(records.count(scope), 2)
   t.is(store.stat(scope, first.fragment), undefined)
   t.deepEqual(await composedLayers(records, scope), ['a', 'b', 'c', 'x', 'y'])
@@ -177,8 +117,8 @@ test('a build that holds what earlier ones held makes them superfluous', async (
 test('of two results for one step, the one kept last is served', async (t) => {
   const { records, scope } = await openRecords()
   await using _closed = records
-  const old = await pushRecord(scope, [{ name: 'a', layer: 'old a' }, { name: 'b' }])
-  const fresh = await pushRecord(scope, [{ name: 'a', layer: 'new a' }, { name: 'c' }])
+  const old = await pushRecord(store, scope, [{ name: 'a', layer: 'old a' }, { name: 'b' }])
+  const fresh = await pushRecord(store, scope, [{ name: 'a', layer: 'new a' }, { name: 'c' }])
   await records.keep(scope, old)
   await records.keep(scope, fresh)
   // Step b was made upon the old a, and needs it.
@@ -195,12 +135,12 @@ test('of two results for one step, the one kept last is served', async (t) => {
 test('a result whose layer is not here is not kept; one without any is no fragment', async (t) => {
   const { records, scope } = await openRecords()
   await using _closed = records
-  await put(scope, 'layer a')
-  await put(scope, 'layer c')
-  const partly = await pushRecord(scope, names('abc'), { withoutBlobs: true })
+  await put(store, scope, 'layer a')
+  await put(store, scope, 'layer c')
+  const partly = await pushRecord(store, scope, names('abc'), { withoutBlobs: true })
   t.true((await records.keep(scope, partly)).added)
   t.deepEqual(await composedLayers(records, scope), ['a'])
-  const nothing = await pushRecord(scope, names('xyz'), { withoutBlobs: true })
+  const nothing = await pushRecord(store, scope, names('xyz'), { withoutBlobs: true })
   t.false((await records.keep(scope, nothing)).added)
   t.is(records.count(scope), 1)
 })
@@ -208,8 +148,12 @@ test('a result whose layer is not here is not kept; one without any is no fragme
 test('what is no record of a cache is refused, and nothing is kept of it', async (t) => {
   const { records, scope } = await openRecords()
   await using _closed = records
-  const image = await put(scope, JSON.stringify({ schemaVersion: 2, config: {}, layers: [] }))
-  const text = await put(scope, 'some text')
+  const image = await put(
+    store,
+    scope,
+    JSON.stringify({ schemaVersion: 2, config: {}, layers: [] }),
+  )
+  const text = await put(store, scope, 'some text')
   for (const { digest } of [image, text]) {
     t.like(await t.throwsAsync(records.keep(scope, digest)), { code: 'invalid-input' })
   }
@@ -220,7 +164,7 @@ test('what is no record of a cache is refused, and nothing is kept of it', async
 test('a blob that is gone takes its steps out of the record, and comes back with the next build', async (t) => {
   const { records, scope } = await openRecords()
   await using _closed = records
-  const manifest = await pushRecord(scope, names('abc'))
+  const manifest = await pushRecord(store, scope, names('abc'))
   await records.keep(scope, manifest)
   t.deepEqual(await composedLayers(records, scope), ['a', 'b', 'c'])
   await store.remove(scope, digestOf('layer b'))
@@ -228,7 +172,7 @@ test('a blob that is gone takes its steps out of the record, and comes back with
   t.deepEqual(await servedLayers(scope, composed), ['a'])
   t.is(composed.layers, 1)
   t.deepEqual([...composed.pin.held.keys()], [digestOf('layer a')])
-  await put(scope, 'layer b')
+  await put(store, scope, 'layer b')
   await records.keep(scope, manifest)
   t.deepEqual(await composedLayers(records, scope), ['a', 'b', 'c'])
 })
@@ -243,7 +187,7 @@ test('what is served cannot be evicted until the build is over', async (t) => {
     { folder: path.join(folder, 'tight-records') },
   )
   const scope = makeScope('tight', 'main')
-  await records.keep(scope, await pushRecord(scope, names('abc'), { into: tight }))
+  await records.keep(scope, await pushRecord(tight, scope, names('abc')))
   const held = () => [...'abc'].filter((name) => tight.stat(scope, digestOf(`layer ${name}`)))
   const composed = records.compose(scope)
   tight.setPolicies(new Map([['tight', { bytesMax: 0, daysMax: 0 }]]))
@@ -257,10 +201,13 @@ test('what is served cannot be evicted until the build is over', async (t) => {
 
 test('fragments survive a restart, in their order', async (t) => {
   const { records, scope, at } = await openRecords()
-  await records.keep(scope, await pushRecord(scope, [{ name: 'a', layer: 'first' }, { name: 'b' }]))
   await records.keep(
     scope,
-    await pushRecord(scope, [{ name: 'a', layer: 'second' }, { name: 'c' }]),
+    await pushRecord(store, scope, [{ name: 'a', layer: 'first' }, { name: 'b' }]),
+  )
+  await records.keep(
+    scope,
+    await pushRecord(store, scope, [{ name: 'a', layer: 'second' }, { name: 'c' }]),
   )
   const before = records.compose(scope)
   await records[Symbol.asyncDispose]()
@@ -272,14 +219,14 @@ test('fragments survive a restart, in their order', async (t) => {
     before.documents.map(({ digest }) => digest),
   )
   // The next one is still the latest.
-  await again.keep(scope, await pushRecord(scope, [{ name: 'a', layer: 'third' }]))
+  await again.keep(scope, await pushRecord(store, scope, [{ name: 'a', layer: 'third' }]))
   t.deepEqual(await composedLayers(again, scope), ['b', 'c', 'first', 'second', 'third'])
 })
 
 test('a fragment is also a blob, for other nodes to read', async (t) => {
   const { records, scope } = await openRecords()
   await using _closed = records
-  const { fragment } = await records.keep(scope, await pushRecord(scope, names('abc')))
+  const { fragment } = await records.keep(scope, await pushRecord(store, scope, names('abc')))
   const source = await store.open(scope, fragment, { signal: AbortSignal.timeout(10_000) })
   const graph = readFragment(Buffer.concat((await source?.toArray()) ?? []), 1)
   t.is(graph.records.size, 3)
@@ -294,7 +241,7 @@ test('a fragment of a newer Hearth, and one that cannot be read, are left alone 
     },
   })
   const { records, scope, at } = await openRecords()
-  await records.keep(scope, await pushRecord(scope, names('abc')))
+  await records.keep(scope, await pushRecord(store, scope, names('abc')))
   await records[Symbol.asyncDispose]()
   const root = open({ path: at, maxDbs: 4, compression: true })
   const rows = root.openDB('fragments', { encoding: 'msgpack' })
@@ -316,8 +263,8 @@ test('a reset forgets the fragments of one scope', async (t) => {
   const { records, scope } = await openRecords()
   await using _closed = records
   const other = makeScope(scope.project, 'other')
-  await records.keep(scope, await pushRecord(scope, names('abc')))
-  await records.keep(other, await pushRecord(other, names('abc')))
+  await records.keep(scope, await pushRecord(store, scope, names('abc')))
+  await records.keep(other, await pushRecord(store, other, names('abc')))
   await records.reset(scope)
   t.is(records.count(scope), 0)
   t.is(records.compose(scope).records, 0)
@@ -329,7 +276,9 @@ test('builds that end at once are all kept', async (t) => {
   const { records, scope } = await openRecords()
   await using _closed = records
   const builds = [...'abcdefgh']
-  const manifests = await Promise.all(builds.map((each) => pushRecord(scope, names(`${each}z`))))
+  const manifests = await Promise.all(
+    builds.map((each) => pushRecord(store, scope, names(`${each}z`))),
+  )
   await Promise.all(manifests.map((manifest) => records.keep(scope, manifest)))
   t.is(records.count(scope), builds.length)
   // Each z stands on another step, so that there are eight of them, with one layer.
@@ -340,7 +289,7 @@ test('the number of fragments is bounded, and the oldest goes first', async (t) 
   const { records, scope } = await openRecords()
   await using _closed = records
   const builds = Array.from({ length: fragmentsMax + 3 }, (_, each) => `build ${each}`)
-  const manifests = await Promise.all(builds.map((name) => pushRecord(scope, [{ name }])))
+  const manifests = await Promise.all(builds.map((name) => pushRecord(store, scope, [{ name }])))
   for (const manifest of manifests) await records.keep(scope, manifest)
   t.is(records.count(scope), fragmentsMax)
   const layers = await composedLayers(records, scope)
@@ -353,7 +302,7 @@ test.serial('the record of 500 steps is composed within 5 ms', async (t) => {
   const { records, scope } = await openRecords()
   await using _closed = records
   const steps = Array.from({ length: 500 }, (_, step) => ({ name: `step ${step}` }))
-  await records.keep(scope, await pushRecord(scope, steps))
+  await records.keep(scope, await pushRecord(store, scope, steps))
   const times: number[] = []
   for (let round = 0; round < 200; round += 1) {
     const startedAtMs = performance.now()
