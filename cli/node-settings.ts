@@ -13,6 +13,8 @@ export interface NodeSettings {
   readonly buildCpus: number | undefined
   /** Ports of this machine's 127.0.0.1 that builds pull from and push to. */
   readonly reachLoopback: readonly number[]
+  /** The object store behind all nodes. */
+  readonly s3: { readonly url: string; readonly endpoint: string | undefined } | undefined
   readonly disk?: DiskSettings
 }
 
@@ -34,7 +36,24 @@ export async function readNodeSettings(layers: Layers): Promise<NodeSettings> {
         what: 'list of ports',
         hint: 'write them with commas, for example 5000,3128',
       })) ?? [],
+    s3: await readObjectStore(layers),
   }
+}
+
+async function readObjectStore(layers: Layers): Promise<NodeSettings['s3']> {
+  const url = await readAs(settings.s3, layers, parseBucket, {
+    what: 'object store',
+    hint: 'write s3://bucket or s3://bucket/prefix',
+  })
+  const endpoint = await readAs(settings.s3Endpoint, layers, parseEndpoint, {
+    what: 'address of an object store',
+    hint: 'write http://host:port or https://host:port',
+  })
+  if (url !== undefined) return { url, endpoint }
+  if (endpoint === undefined) return undefined
+  throw new HearthError('invalid-input', 'the object store has an endpoint and no bucket', {
+    hint: 'name the bucket with --s3 s3://bucket/prefix (HEARTH_S3)',
+  })
 }
 
 async function readAs<Value>(
@@ -74,4 +93,13 @@ function parseCores(text: string): number | undefined {
 function parsePorts(text: string): number[] | undefined {
   const ports = text.split(',').map((part) => (/^\s*\d{1,5}\s*$/.test(part) ? Number(part) : 0))
   return ports.every((port) => port >= 1 && port <= 65_535) ? [...new Set(ports)] : undefined
+}
+
+/** https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html */
+function parseBucket(text: string): string | undefined {
+  return /^s3:\/\/[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](\/[\w.!*'()/-]*)?$/.test(text) ? text : undefined
+}
+
+function parseEndpoint(text: string): string | undefined {
+  return /^https?:\/\/[^\s/]+\/?$/.test(text) && URL.canParse(text) ? text : undefined
 }

@@ -103,6 +103,27 @@ export const settings = {
     description:
       'free disk below which a node begins no build, in GB; unset: 2.1, less on small disks',
   },
+  s3: {
+    name: 's3',
+    flag: '--s3',
+    environment: 'HEARTH_S3',
+    rule: { type: 'text' },
+    description: 'the object store behind all nodes, as s3://bucket/prefix',
+  },
+  s3Endpoint: {
+    name: 's3Endpoint',
+    flag: '--s3-endpoint',
+    environment: 'HEARTH_S3_ENDPOINT',
+    rule: { type: 'text' },
+    description: 'where the object store is, as https://host:port; unset: AWS',
+  },
+  platform: {
+    name: 'platform',
+    flag: '--platform',
+    environment: 'HEARTH_NODE_PLATFORM',
+    rule: { type: 'text' },
+    description: "the platform that a node builds by emulation; unset: the machine's own",
+  },
   logLevel: {
     name: 'logLevel',
     flag: '--log-level',
@@ -125,6 +146,8 @@ const settingsFileKeys = [
   'reachLoopback',
   'diskGb',
   'diskFreeGb',
+  's3',
+  's3Endpoint',
   'logLevel',
 ] as const
 

@@ -13,13 +13,14 @@ import {
   MembershipService,
 } from '../proto/generated/hearth/v1/coordinator.ts'
 import { createTokens, openAuthority, readOperatorToken } from './access/index.ts'
-import { createOutlook, createReportDesk } from './builds/index.ts'
+import { createReportDesk } from './builds/index.ts'
 import {
   historyBuildsMax,
   historyMs,
   solvesPerBuildMax,
   heartbeatMs as usualHeartbeatMs,
 } from './limits.ts'
+import { openCoordinatorMesh } from './mesh/index.ts'
 import { createNodeControlPool, createNodeDirectory } from './nodes/index.ts'
 import {
   createAdminService,
@@ -34,6 +35,8 @@ export interface CoordinatorOptions {
   folder: string
   /** Port 0: any free one. */
   listen: { host: string; port: number }
+  /** Of its peer in the mesh. Port 0: the one of the last time, else any free one. Default: so, on the same host. */
+  meshListen?: { host: string; port: number } | undefined
   log: Logger
   /** Gives the start up. A coordinator that runs is stopped by disposing of it. */
   signal: AbortSignal
@@ -81,11 +84,16 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   const directory = createNodeDirectory({ state, log }, { heartbeatMs })
   stack.defer(() => directory.keep())
   const control = stack.use(createNodeControlPool(identity))
-  const outlook = createOutlook({ directory, heat: undefined }, { heartbeatMs, now })
-  const reports = createReportDesk({ state, rates: outlook.rates, log }, { now })
+  const reports = createReportDesk({ state, log }, { now })
+  const mesh = stack.use(
+    await openCoordinatorMesh(
+      { state, log },
+      { folder, listen: options.meshListen ?? { host: options.listen.host, port: 0 }, now },
+    ),
+  )
 
   signal.throwIfAborted()
-  const deps = { state, tokens, authority, directory, control, outlook, reports, log }
+  const deps = { state, tokens, authority, directory, control, mesh, reports, log }
   const server = stack.use(
     await startGrpcServer({
       ...options.listen,

@@ -1,5 +1,4 @@
 /** A node: constructs its rooms, joins the coordinator, and takes everything down again in reverse order. */
-import { lookup } from 'node:dns/promises'
 import os from 'node:os'
 import path from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
@@ -9,6 +8,7 @@ import { formatAddress } from '../core/grpc-server.ts'
 import { gib } from '../core/limits.ts'
 import type { Logger } from '../core/log.ts'
 import { packageVersion } from '../core/package-folder.ts'
+import { openPeerIdentity } from '../mesh/index.ts'
 import type { CachePolicy } from '../proto/generated/hearth/v1/node.ts'
 import {
   createDaemonPool,
@@ -26,12 +26,13 @@ import {
 } from './buildkit-runner/registry/index.ts'
 import { type EvictionPolicy, openCacheStore } from './cache-store/index.ts'
 import { createDiskBudget, type DiskBudget } from './disk/index.ts'
+import { choosePlatform } from './emulated-platform.ts'
 import { joinCoordinator } from './membership.ts'
 import { measureLoad } from './membership-load.ts'
 import { nativePlatform } from './native-platform.ts'
+import { keepBuildsOut, openPeering } from './peering/index.ts'
 import { createScheduler, slotsOfThisMachine } from './scheduler/index.ts'
 import { createNodeService } from './service.ts'
-import { createBuildPlans } from './steps/index.ts'
 
 export interface NodeOptions {
   /** Data folder; made if needed, and this node's alone while it runs. */
@@ -41,6 +42,12 @@ export interface NodeOptions {
   joinToken: string | undefined
   /** Of the build proxy. Port 0: any free one. The control service takes any free port beside it. */
   listen: { host: string; port: number }
+  /** See PeeringOptions.listen. Default: port 0 on the host above. */
+  meshListen?: { host: string; port: number } | undefined
+  /** How people call the node. Default: the machine's name. */
+  name?: string | undefined
+  /** The "os/arch" that it builds. Default: the machine's own; another one must run here by emulation. */
+  platform?: string | undefined
   /** Builds at a time; undefined: as the machine allows. */
   slots: number | undefined
   /** Limits of the node's disk; see DiskBudgetOptions. Default: as the disk allows. */
@@ -50,6 +57,8 @@ export interface NodeOptions {
   buildCpus?: number | undefined
   /** Ports of this machine's 127.0.0.1 that builds pull from and push to; see DaemonPool.reach. Default none. */
   reachLoopback?: readonly number[]
+  /** The object store behind all nodes; see S3TierOptions. Default: none. */
+  s3?: { url: string; endpoint: string | undefined } | undefined
   /** Registries whose public images are mirrored; see MirrorOptions.upstreams. Default: the best known ones. */
   mirrors?: readonly string[]
   log: Logger
@@ -68,7 +77,8 @@ const registryPlace = { host: 'hearth.cache', port: 5000 }
 const defaultPolicy: EvictionPolicy = { bytesMax: 50 * gib, daysMax: 30 }
 
 /**
- * Resolves when the coordinator may send builds.
+ * Resolves when the coordinator may send builds. With its certificate and membership from an earlier life it builds
+ * and is in the mesh before that, while the coordinator is away.
  * @throws HearthError `environment` when the machine lacks something or the folder is in use,
  *   `unauthenticated` when the coordinator does not let the node in, `version` when a newer Hearth made the folder.
  */
@@ -80,9 +90,42 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
   stack.use(await lockFolder(folder, 'a node'))
   const inside = (name: string): string => path.join(folder, name)
   const slots = options.slots ?? slotsOfThisMachine()
+  const platform = await choosePlatform(options.platform, folder)
 
   const store = stack.use(
     await openCacheStore({ folder: inside('cache-store'), log, defaultPolicy }),
+  )
+  const peer = await openPeerIdentity(path.join(inside('mesh'), 'peer.pem'))
+  const membership = stack.use(
+    await joinCoordinator(
+      { log },
+      {
+        folder: inside('identity'),
+        coordinatorAddress: options.coordinator.address,
+        caPem: options.coordinator.caPem,
+        joinToken: options.joinToken,
+        name: options.name ?? os.hostname(),
+        platform,
+        version: packageVersion(),
+        peerId: peer.peerId,
+        signal,
+      },
+    ),
+  )
+  const { nodeId } = membership
+  const identity = membership.identity()
+  const enrolment = membership.enrolment()
+  if (enrolment === undefined) throw new Error('a node that has a peer is enrolled')
+  const peering = stack.use(
+    await openPeering(
+      { identity: peer, store, log },
+      {
+        folder: inside('mesh'),
+        listen: options.meshListen ?? { host: options.listen.host, port: 0 },
+        enrolment,
+        identity,
+      },
+    ),
   )
   const records = stack.use(await createRecords({ store, log }, { folder: inside('records') }))
   // Daemons hand the registry their listeners, and what daemons have made is taken over by the registry: it
@@ -125,8 +168,8 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
           memoryBytes: options.buildMemoryBytes,
           cpus: options.buildCpus,
         }),
-        deny: await addressesOf(options.coordinator.address),
         reach: [...(options.reachLoopback ?? []), ...proxyPortsOnLoopback()],
+        ...(platform === nativePlatform() ? {} : { platforms: [platform] }),
       },
     ),
   )
@@ -141,24 +184,6 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
   )
   disk = budget
 
-  const membership = stack.use(
-    await joinCoordinator(
-      { log },
-      {
-        folder: inside('identity'),
-        coordinatorAddress: options.coordinator.address,
-        caPem: options.coordinator.caPem,
-        joinToken: options.joinToken,
-        name: os.hostname(),
-        platform: nativePlatform(),
-        version: packageVersion(),
-        signal,
-      },
-    ),
-  )
-  const { nodeId } = membership
-  const plans = createBuildPlans()
-  const identity = membership.identity()
   const proxy = stack.use(
     await createBuildProxy(
       {
@@ -166,7 +191,6 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
         registry,
         records,
         scheduler,
-        expected: plans.of,
         report: ({ buildId, scope }, solve) =>
           membership.report({ buildId, nodeId, scope, solves: [solve] }),
         log,
@@ -188,41 +212,52 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
             await membership.settled(buildId, waiting)
           },
         },
-        onLeaseAsked: plans.expect,
         log,
       },
       { host: options.listen.host, port: 0, nodeId, identity },
     ),
   )
-  membership.announce({
-    addresses: {
-      build: reachable(options.listen.host, proxy.port),
-      control: reachable(options.listen.host, service.port),
-    },
-    load: () => measureLoad({ scheduler, store, disk: budget }, { dataFolder: folder }),
-    onPolicies(policies) {
-      const known = withDefaults(policies)
-      const isNew = [...known].some(
-        ([project, policy]) => !isDeepStrictEqual(store.policyOf(project), policy),
-      )
-      store.setPolicies(known)
-      if (isNew) budget.tend()
-    },
-    onIdentity: (renewed) => {
-      proxy.replaceIdentity(renewed)
-      service.replaceIdentity(renewed)
-    },
-  })
+  const addresses = {
+    build: reachable(options.listen.host, proxy.port),
+    control: reachable(options.listen.host, service.port),
+    ...peering.addresses,
+  }
+  stack.use(
+    await keepBuildsOut(
+      { host: peering.mesh.host, daemons, log },
+      {
+        always: [
+          withPort(options.coordinator.address),
+          ...[addresses.build, addresses.control, addresses.bulk],
+          ...addresses.mesh,
+        ],
+      },
+    ),
+  )
+  stack.use(
+    membership.announce({
+      addresses,
+      load: () => measureLoad({ scheduler, store, disk: budget }, { dataFolder: folder }),
+      onPolicies(policies) {
+        const known = withDefaults(policies)
+        const isNew = [...known].some(
+          ([project, policy]) => !isDeepStrictEqual(store.policyOf(project), policy),
+        )
+        store.setPolicies(known)
+        if (isNew) budget.tend()
+      },
+      onIdentity: (renewed) => {
+        proxy.replaceIdentity(renewed)
+        service.replaceIdentity(renewed)
+        peering.replaceIdentity(renewed)
+      },
+      onEnrolment: peering.enrolled,
+      onExpelled: peering.setExpelled,
+    }),
+  )
   await membership.heard({ signal })
   const owned = stack.move()
   return { nodeId, [Symbol.asyncDispose]: () => owned.disposeAsync() }
-}
-
-/** What is not found now is not denied; the coordinator asks for certificates in any case. */
-async function addressesOf(address: string): Promise<string[]> {
-  const { hostname, port } = new URL(`https://${address}`)
-  const found = await lookup(hostname, { all: true, family: 4 }).catch(() => [])
-  return found.map((each) => `${each.address}:${port || 443}`)
 }
 
 /** In a policy from the coordinator, 0 leaves the choice to the node. */
@@ -238,4 +273,10 @@ function withDefaults(policies: ReadonlyMap<string, CachePolicy>): Map<string, E
 /** How others reach what listens here: a wildcard address is no destination. */
 function reachable(host: string, port: number): string {
   return formatAddress(host === '0.0.0.0' || host === '::' ? os.hostname() : host, port)
+}
+
+/** gRPC's own default where an address names none. */
+function withPort(address: string): string {
+  const { hostname, port } = new URL(`https://${address}`)
+  return `${hostname}:${port || 443}`
 }

@@ -6,6 +6,12 @@ import { formatVersions } from '../core/format-version.ts'
 import { callUnary, channelOptions } from '../core/grpc-call.ts'
 import type { TlsIdentity } from '../core/grpc-server.ts'
 import { coordinatorServerName } from '../core/identity.ts'
+import {
+  createMembershipVerifier,
+  type Membership,
+  renewAfterMs,
+  type SignedMembership,
+} from '../mesh/index.ts'
 import type { BuildReport } from '../proto/generated/hearth/v1/build.ts'
 import {
   type HeartbeatReply,
@@ -13,26 +19,50 @@ import {
   MembershipClient,
 } from '../proto/generated/hearth/v1/coordinator.ts'
 import type { CachePolicy, NodeLoad } from '../proto/generated/hearth/v1/node.ts'
-import type { NodeIdentity } from './membership-identity.ts'
+import type { KeptEnrolment, NodeIdentity } from './membership-identity.ts'
 
 export interface MembershipCalls extends Disposable {
   /** "" before the first certificate. */
   readonly nodeId: string
   /** One that is valid for a while yet, of this coordinator. */
   hasCertificate(): boolean
-  /** After a third of its life, so that a coordinator may be away for long. */
+  /** The membership of this node's peer, if it was given one that holds for a while yet. */
+  enrolment(): MeshEnrolment | undefined
+  /** After a third of the life of certificate or membership, so that a coordinator may be away for long. */
   isRenewalDue(): boolean
-  /** Asks for a certificate and keeps it. @param joinToken empty to renew. */
+  /**
+   * Asks for a certificate, and for a membership where the node has a peer, and keeps them.
+   * @param joinToken empty to renew.
+   * @returns signed memberships of the other members.
+   */
   join(
     joinToken: string,
-    addresses: { build: string; control: string },
+    addresses: NodeAddresses,
     signal: AbortSignal,
-  ): Promise<void>
+  ): Promise<{ roster: readonly SignedMembership[] }>
   heartbeat(
     load: NodeLoad,
     signal: AbortSignal,
-  ): Promise<{ intervalMs: number; policies: ReadonlyMap<string, CachePolicy> }>
+  ): Promise<{
+    intervalMs: number
+    policies: ReadonlyMap<string, CachePolicy>
+    expelledPeers: readonly string[]
+  }>
   report(report: BuildReport, signal: AbortSignal): Promise<void>
+}
+
+/** How others reach the node; "host:port", and multiaddresses of its peer. Empty until its servers listen. */
+export interface NodeAddresses {
+  readonly build: string
+  readonly control: string
+  readonly mesh?: readonly string[]
+  readonly bulk?: string
+}
+
+export interface MeshEnrolment {
+  readonly membership: SignedMembership
+  /** DER SubjectPublicKeyInfo of the key that signed it. */
+  readonly membershipKey: Uint8Array
 }
 
 /** A certificate that has less than this left is not worth starting with. */
@@ -48,6 +78,7 @@ export function connectMembership(
     name: string
     platform: string
     version: string
+    peerId: string | undefined
   },
 ): MembershipCalls {
   const authority = fingerprint(options.caPem)
@@ -61,14 +92,31 @@ export function connectMembership(
     return fingerprint(certificate.caPem) === authority ? certificate : undefined
   }
 
+  function usableEnrolment(): (MeshEnrolment & { renewAtMs: number }) | undefined {
+    const kept = identity.enrolment()
+    if (kept === undefined || usableCertificate() === undefined) return undefined
+    const membership = Buffer.from(kept.membership, 'base64')
+    const membershipKey = Buffer.from(kept.membershipKey, 'base64')
+    const verified = verify({ membership, membershipKey }, options.peerId)
+    if (verified === undefined) return undefined
+    const renewAtMs = kept.receivedAtMs + renewAfterMs(verified)
+    return { membership, membershipKey, renewAtMs }
+  }
+
   return {
     get nodeId() {
       return usableCertificate()?.nodeId ?? ''
     },
     hasCertificate: () => (usableCertificate()?.expiresAtMs ?? 0) > Date.now() + leftMs,
+    enrolment: usableEnrolment,
     isRenewalDue() {
       const { issuedAtMs = 0, expiresAtMs = 0 } = usableCertificate() ?? {}
-      return Date.now() > issuedAtMs + (expiresAtMs - issuedAtMs) / 3
+      const certificateAtMs = issuedAtMs + (expiresAtMs - issuedAtMs) / 3
+      const membershipAtMs =
+        options.peerId === undefined
+          ? Number.POSITIVE_INFINITY
+          : (usableEnrolment()?.renewAtMs ?? 0)
+      return Date.now() > Math.min(certificateAtMs, membershipAtMs)
     },
     async join(joinToken, addresses, signal) {
       const { name, platform, version } = options
@@ -82,9 +130,9 @@ export function connectMembership(
         controlAddress: addresses.control,
         version,
         nodeId: usableCertificate()?.nodeId ?? '',
-        peerId: '',
-        meshAddresses: [],
-        bulkAddress: '',
+        peerId: options.peerId ?? '',
+        meshAddresses: [...(addresses.mesh ?? [])],
+        bulkAddress: addresses.bulk ?? '',
       }
       const reply = await callUnary<JoinReply>(
         'join the coordinator',
@@ -94,10 +142,12 @@ export function connectMembership(
       const { nodeId, certificatePem, caPem } = reply
       const issuedAtMs = Date.now()
       const expiresAtMs = reply.expiresAt?.getTime() ?? issuedAtMs
-      await identity.keep({ nodeId, certificatePem, caPem, issuedAtMs, expiresAtMs })
+      const certificate = { nodeId, certificatePem, caPem, issuedAtMs, expiresAtMs }
+      await identity.keep(certificate, enrolmentOf(reply, options.peerId))
       const before = client
       client = connect(options, identity.tls())
       before.close()
+      return { roster: reply.roster }
     },
     async heartbeat(load, signal) {
       const nodeId = usableCertificate()?.nodeId ?? ''
@@ -107,7 +157,8 @@ export function connectMembership(
         { signal },
       )
       const intervalMs = Math.min(intervalMsMax, Math.max(intervalMsMin, reply.intervalMs))
-      return { intervalMs, policies: new Map(Object.entries(reply.policies)) }
+      const { expelledPeers } = reply
+      return { intervalMs, policies: new Map(Object.entries(reply.policies)), expelledPeers }
     },
     async report(report, signal) {
       await callUnary(
@@ -118,6 +169,37 @@ export function connectMembership(
     },
     [Symbol.dispose]: () => client.close(),
   }
+}
+
+/** @throws HearthError `version` when a peer was enrolled and there is no membership, `corrupt` when it is none. */
+function enrolmentOf(reply: JoinReply, peerId: string | undefined): KeptEnrolment | undefined {
+  if (peerId === undefined) return undefined
+  const { membership, membershipKey } = reply
+  if (membership.length === 0) {
+    throw new HearthError('version', 'the coordinator is older than this node and has no mesh', {
+      hint: 'upgrade the coordinator first',
+    })
+  }
+  if (verify({ membership, membershipKey }, peerId) === undefined) {
+    throw new HearthError('corrupt', 'the coordinator gave a membership that does not hold here', {
+      hint: 'the clocks of coordinator and node may be hours apart',
+    })
+  }
+  return {
+    peerId,
+    membership: membership.toString('base64'),
+    membershipKey: membershipKey.toString('base64'),
+    receivedAtMs: Date.now(),
+  }
+}
+
+function verify(
+  { membership, membershipKey }: MeshEnrolment,
+  peerId: string | undefined,
+): Membership | undefined {
+  const verifier = createMembershipVerifier({ publicKeys: [membershipKey] })
+  const verdict = verifier.verify(membership, peerId)
+  return verdict.type === 'valid' ? verdict.membership : undefined
 }
 
 /** @throws HearthError `invalid-input` */

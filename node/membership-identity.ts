@@ -17,14 +17,25 @@ const certificateShape = z.object({
   issuedAtMs: z.number(),
   expiresAtMs: z.number(),
 })
+/** A membership of the mesh, as the coordinator signed it. */
+const enrolmentShape = z.object({
+  peerId: z.string(),
+  /** Both in base64. */
+  membership: z.string(),
+  membershipKey: z.string(),
+  receivedAtMs: z.number(),
+})
 const fileShape = z.object({
   version: z.int(),
   privateKeyPem: z.string(),
   /** Absent until the node has joined. */
   certificate: certificateShape.optional(),
+  /** Absent for a node that is not in the mesh. */
+  enrolment: enrolmentShape.optional(),
 })
 
 export type NodeCertificate = z.infer<typeof certificateShape>
+export type KeptEnrolment = z.infer<typeof enrolmentShape>
 
 export interface NodeIdentity {
   /** DER SubjectPublicKeyInfo. */
@@ -32,7 +43,9 @@ export interface NodeIdentity {
   certificate(): NodeCertificate | undefined
   /** @throws an assertion before the first certificate. */
   tls(): TlsIdentity
-  keep(certificate: NodeCertificate): Promise<void>
+  enrolment(): KeptEnrolment | undefined
+  /** Both come in one answer; without an enrolment the earlier one goes. */
+  keep(certificate: NodeCertificate, enrolment?: KeptEnrolment): Promise<void>
 }
 
 /**
@@ -52,8 +65,10 @@ export async function openNodeIdentity(folder: string): Promise<NodeIdentity> {
       if (certificate === undefined) throw new Error('the node has not joined yet')
       return { privateKeyPem, certificatePem: certificate.certificatePem, caPem: certificate.caPem }
     },
-    async keep(certificate) {
-      const next = { ...content, certificate }
+    enrolment: () => content.enrolment,
+    async keep(certificate, enrolment) {
+      const { enrolment: _, ...rest } = content
+      const next = { ...rest, certificate, ...(enrolment === undefined ? {} : { enrolment }) }
       await write(file, next)
       content = next
     },

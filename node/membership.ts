@@ -7,10 +7,11 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { describeError, HearthError, toHearthError } from '../core/errors.ts'
 import type { TlsIdentity } from '../core/grpc-server.ts'
 import type { Logger } from '../core/log.ts'
+import type { SignedMembership } from '../mesh/index.ts'
 import type { BuildReport } from '../proto/generated/hearth/v1/build.ts'
 import type { CachePolicy, NodeLoad } from '../proto/generated/hearth/v1/node.ts'
 import { backoffMs } from './membership-backoff.ts'
-import { connectMembership } from './membership-client.ts'
+import { connectMembership, type MeshEnrolment, type NodeAddresses } from './membership-client.ts'
 import { openNodeIdentity } from './membership-identity.ts'
 import { createReportQueue } from './membership-reports.ts'
 
@@ -28,27 +29,37 @@ export interface JoinOptions {
   /** "os/arch" that it builds natively. */
   platform: string
   version: string
+  /** libp2p peer id; undefined for a node that stays out of the mesh. */
+  peerId?: string
   /** Gives the joining up. */
   signal: AbortSignal
 }
 
 /** What a node says once it can be reached. */
 export interface Presence {
-  /** "host:port" of the build proxy and of the control service, as the coordinator and clients reach them. */
-  addresses: { build: string; control: string }
+  addresses: NodeAddresses
   load: () => NodeLoad | Promise<NodeLoad>
   /** Called with every heartbeat's answer: the projects that have a policy of their own. */
   onPolicies: (policies: ReadonlyMap<string, CachePolicy>) => void
   /** Called when the certificate has been renewed; the servers of this node then show the new one. */
   onIdentity: (identity: TlsIdentity) => void
+  /** Called after each joining of a node that is in the mesh: its membership anew, and whoever else is in. */
+  onEnrolment?: (enrolment: MeshEnrolment, roster: readonly SignedMembership[]) => void
+  /** Called with every heartbeat's answer: exactly these peers are out. */
+  onExpelled?: (peerIds: readonly string[]) => void
 }
 
 export interface Membership extends AsyncDisposable {
   readonly nodeId: string
   /** The present certificate and key. */
   identity(): TlsIdentity
-  /** From now on the coordinator is told that the node is there. Called once, when its servers listen. */
-  announce(presence: Presence): void
+  /** Undefined for a node that stays out of the mesh. */
+  enrolment(): MeshEnrolment | undefined
+  /**
+   * From now on, until disposal, the coordinator is told that the node is there. Called once, when its servers
+   * listen. Reports go on being delivered.
+   */
+  announce(presence: Presence): AsyncDisposable
   /** Resolves when the coordinator has heard of it and may send builds. */
   heard(options: { signal: AbortSignal }): Promise<void>
   /** Delivers it as soon as it can be; a report of the same solve replaces one that still waits. */
@@ -58,8 +69,8 @@ export interface Membership extends AsyncDisposable {
 }
 
 /**
- * Resolves when the node has a certificate: at once when it kept one, else when the coordinator let it in,
- * for which it waits as long as the coordinator is away.
+ * Resolves when the node has a certificate, and a membership where it has a peer: at once when it kept them, else
+ * when the coordinator let it in, for which it waits as long as the coordinator is away.
  * @throws HearthError `unauthenticated` when the join token is missing or refused; whatever else the
  *   coordinator refuses; `corrupt` or `version` when the folder holds no identity of a node.
  */
@@ -70,8 +81,10 @@ export async function joinCoordinator(
   const { log } = deps
   await using stack = new AsyncDisposableStack()
   const identity = await openNodeIdentity(options.folder)
-  const client = stack.use(connectMembership(identity, options))
-  if (!client.hasCertificate()) await joinFirst(client, { ...options, log })
+  const { peerId } = options
+  const client = stack.use(connectMembership(identity, { ...options, peerId }))
+  const isEnrolled = peerId === undefined || client.enrolment() !== undefined
+  if (!client.hasCertificate() || !isEnrolled) await joinFirst(client, { ...options, log })
   const { nodeId } = client
   const nodeLog = log.child({ node: nodeId })
   const reports = stack.use(createReportQueue({ send: client.report, log: nodeLog }))
@@ -89,12 +102,15 @@ export async function joinCoordinator(
     while (!stopped.signal.aborted) {
       try {
         if (!isJoined || client.isRenewalDue()) {
-          await client.join('', presence.addresses, stopped.signal)
+          const { roster } = await client.join('', presence.addresses, stopped.signal)
           presence.onIdentity(identity.tls())
+          const enrolment = client.enrolment()
+          if (enrolment !== undefined) presence.onEnrolment?.(enrolment, roster)
           isJoined = true
         }
         const reply = await client.heartbeat(await presence.load(), stopped.signal)
         presence.onPolicies(reply.policies)
+        presence.onExpelled?.(reply.expelledPeers)
         if (failures > 0) nodeLog.info('the coordinator is back')
         failures = 0
         heard.resolve()
@@ -120,9 +136,16 @@ export async function joinCoordinator(
   return {
     nodeId,
     identity: identity.tls,
+    enrolment: () => client.enrolment(),
     announce(presence) {
       if (living !== undefined) throw new Error('the node has been announced already')
       living = live(presence)
+      return {
+        async [Symbol.asyncDispose]() {
+          stopped.abort()
+          await living
+        },
+      }
     },
     async heard({ signal }) {
       const aborted = Promise.withResolvers<never>()
@@ -144,8 +167,8 @@ async function joinFirst(
   options: JoinOptions & { log: Logger },
 ): Promise<void> {
   const { log, signal } = options
-  const joinToken = options.joinToken ?? ''
-  if (joinToken === '') {
+  const joinToken = client.hasCertificate() ? '' : (options.joinToken ?? '')
+  if (joinToken === '' && !client.hasCertificate()) {
     throw new HearthError(
       'unauthenticated',
       'this node has no valid certificate and no join token',

@@ -52,6 +52,8 @@ async function showConfig(terminal: Terminal, flags: Flags): Promise<undefined> 
     await describeSetting(settings.reachLoopback, layers, 'none'),
     await describeSetting(settings.diskGb, layers, 'as the disk allows'),
     await describeSetting(settings.diskFreeGb, layers, 'as the disk allows'),
+    await describeSetting(settings.s3, layers, 'none'),
+    await describeSetting(settings.s3Endpoint, layers, 'AWS'),
     await describeSetting(settings.logLevel, layers, 'info'),
   ]
   const table = formatTable<Line>(

@@ -15,6 +15,7 @@ import { answer, type Terminal, type Verb } from '../terminal.ts'
 interface Flags {
   data?: string
   listen?: string
+  meshListen?: string
   logLevel?: string
   json?: boolean
 }
@@ -26,6 +27,10 @@ export const verb: Verb = {
         .description('Runs a coordinator until SIGTERM or Ctrl-C; logs to standard error.')
         .option('--data <folder>', 'where to keep everything (HEARTH_DATA)')
         .option('--listen <host:port>', `where to listen (0.0.0.0:${defaultPort})`)
+        .option(
+          '--mesh-listen <host:port>',
+          'where its peer in the mesh listens (else any free port of that host)',
+        )
         .option('--log-level <level>', 'trace, debug, info, warn or error (HEARTH_LOG_LEVEL, info)')
         .option('--json', 'print one JSON document once it is ready')
         .action((flags: Flags) => run(runCoordinator(terminal, flags)))
@@ -40,12 +45,17 @@ async function runCoordinator(terminal: Terminal, flags: Flags): Promise<undefin
   const logLevel = (await findSetting(settings.logLevel, layers))?.value ?? 'info'
   const listen =
     flags.listen === undefined ? undefined : parseListenAddress('--listen', flags.listen)
+  const meshListen =
+    flags.meshListen === undefined
+      ? undefined
+      : parseListenAddress('--mesh-listen', flags.meshListen)
   const layout = await prepareDataFolder(folder)
   // Only now: mistakes in the flags are told at once.
   const { startCoordinator } = await import('../../coordinator/main.ts')
   await using coordinator = await startCoordinator({
     folder: layout.coordinator,
     listen: listen ?? { host: '0.0.0.0', port },
+    meshListen,
     log: createLogger(logLevel as LogLevel),
     signal: stop.signal,
   })

@@ -1,9 +1,10 @@
 /** `hearth node`: a builder node in the foreground, for a coordinator on another machine. */
 import path from 'node:path'
-import { findSetting } from '../../core/config.ts'
+import { findSetting, findText } from '../../core/config.ts'
 import { HearthError } from '../../core/errors.ts'
 import { createLogger, type LogLevel } from '../../core/log.ts'
 import { readPem } from '../connection.ts'
+import { addBuilderFlags, type BuilderFlags, builderSettings } from '../daemon/builder-flags.ts'
 import { prepareDataFolder } from '../daemon/data-folder.ts'
 import { type JoinedCoordinator, readJoined, writeJoined } from '../daemon/joined.ts'
 import { catchStop } from '../daemon/stop-signal.ts'
@@ -14,51 +15,39 @@ import { readNodeSettings } from '../node-settings.ts'
 import { findDataFolder, readLayers, settings } from '../settings.ts'
 import { answer, type Terminal, type Verb } from '../terminal.ts'
 
-interface Flags {
+interface Flags extends BuilderFlags {
   join?: string
   token?: string
   ca?: string
   data?: string
   listen: string
-  slots?: string
-  buildMemory?: string
-  buildCpus?: string
-  reachLoopback?: string
-  diskGb?: string
-  diskFreeGb?: string
-  logLevel?: string
+  meshListen?: string
+  name?: string
+  platform?: string
   json?: boolean
 }
 
 export const verb: Verb = {
   run: (args, terminal) =>
     runFlags('node', args, terminal, (command, run) => {
-      command
-        .description('Runs a builder node until SIGTERM or Ctrl-C; logs to standard error.')
-        .option('--join <host:port>', 'the coordinator; remembered after the first time')
-        .option('--token <token>', 'its join token, the first time (else HEARTH_JOIN_TOKEN)')
-        .option('--ca <file>', "the coordinator's certificate authority (PEM), the first time")
-        .option('--data <folder>', 'where to keep everything (HEARTH_DATA)')
-        .option('--listen <host:port>', 'where builds reach this node', '0.0.0.0:4328')
-        .option('--slots <count>', 'builds at once (HEARTH_SLOTS; else as the machine allows)')
-        .option(
-          '--build-memory <size>',
-          "what a build's steps may use, such as 6g (HEARTH_BUILD_MEMORY)",
-        )
-        .option(
-          '--build-cpus <cores>',
-          "what a build's steps may use, such as 1.5 (HEARTH_BUILD_CPUS)",
-        )
-        .option(
-          '--reach-loopback <ports>',
-          "ports of this machine's 127.0.0.1 that builds may use (HEARTH_REACH_LOOPBACK)",
-        )
-        .option('--disk-gb <size>', 'what its caches may take, in GB (HEARTH_DISK_GB)')
-        .option(
-          '--disk-free-gb <size>',
-          'free disk below which no build begins, in GB (HEARTH_DISK_FREE_GB)',
-        )
-        .option('--log-level <level>', 'trace, debug, info, warn or error (HEARTH_LOG_LEVEL, info)')
+      addBuilderFlags(
+        command
+          .description('Runs a builder node until SIGTERM or Ctrl-C; logs to standard error.')
+          .option('--join <host:port>', 'the coordinator; remembered after the first time')
+          .option('--token <token>', 'its join token, the first time (else HEARTH_JOIN_TOKEN)')
+          .option('--ca <file>', "the coordinator's certificate authority (PEM), the first time")
+          .option('--data <folder>', 'where to keep everything (HEARTH_DATA)')
+          .option('--listen <host:port>', 'where builds reach this node', '0.0.0.0:4328')
+          .option(
+            '--mesh-listen <host:port>',
+            'where other nodes reach it, blobs on the next port (else any free ports)',
+          )
+          .option('--name <text>', "how people call it (else the machine's name)")
+          .option(
+            '--platform <os/arch>',
+            'what it builds, by emulation (HEARTH_NODE_PLATFORM; else natively)',
+          ),
+      )
         .option('--json', 'print one JSON document once it is ready')
         .action((flags: Flags) => run(runNode(terminal, flags)))
     }),
@@ -67,20 +56,20 @@ export const verb: Verb = {
 async function runNode(terminal: Terminal, flags: Flags): Promise<undefined> {
   using stop = catchStop(terminal)
   const layers = await readLayers(terminal, {
+    ...builderSettings(flags),
     data: flags.data,
-    slots: flags.slots,
-    buildMemory: flags.buildMemory,
-    buildCpus: flags.buildCpus,
-    reachLoopback: flags.reachLoopback,
-    diskGb: flags.diskGb,
-    diskFreeGb: flags.diskFreeGb,
-    logLevel: flags.logLevel,
+    platform: flags.platform,
   })
   const { folder } = await findDataFolder(terminal, layers)
   const nodeSettings = await readNodeSettings(layers)
   const disk = await readDiskSettings(layers)
   const level = (await findSetting(settings.logLevel, layers))?.value ?? 'info'
   const listen = parseListenAddress('--listen', flags.listen)
+  const meshListen =
+    flags.meshListen === undefined
+      ? undefined
+      : parseListenAddress('--mesh-listen', flags.meshListen)
+  const platform = (await findText(settings.platform, layers))?.value
   const layout = await prepareDataFolder(folder)
   const coordinator = await findCoordinator(terminal, folder, flags)
   // Only now: mistakes in the flags are told at once, and on any system.
@@ -90,6 +79,9 @@ async function runNode(terminal: Terminal, flags: Flags): Promise<undefined> {
     coordinator,
     joinToken: flags.token ?? terminal.env.HEARTH_JOIN_TOKEN,
     listen,
+    meshListen,
+    name: flags.name,
+    platform,
     ...nodeSettings,
     disk,
     log: createLogger(level as LogLevel),

@@ -1,30 +1,31 @@
-/** `hearth up`: a coordinator and one builder node on this machine. */
+/** `hearth up`: a coordinator and its builder nodes on this machine. */
 import { Option } from 'commander'
 import { findSetting, type Layers } from '../../core/config.ts'
 import { describeError, toHearthError } from '../../core/errors.ts'
 import type { LogLevel } from '../../core/log.ts'
 import { loginClientFile, readClientFile } from '../client-file.ts'
+import {
+  addBuilderFlags,
+  type BuilderFlags,
+  builderSettings,
+  repeatedFlags,
+} from '../daemon/builder-flags.ts'
 import { prepareDataFolder } from '../daemon/data-folder.ts'
 import { findUpProcess } from '../daemon/up-file.ts'
 import { readDiskSettings } from '../disk-settings.ts'
 import { runFlags } from '../flags.ts'
 import { isRoot } from '../folders.ts'
+import { readInteger } from '../integer-flag.ts'
 import { catchInterrupts } from '../interrupt.ts'
 import { readNodeSettings } from '../node-settings.ts'
 import { defaultPort, findDataFolder, readLayers, settings } from '../settings.ts'
 import { answer, type Terminal, type Verb } from '../terminal.ts'
 import { startInBackground, tellStarter } from './up/background.ts'
 
-interface Flags {
+interface Flags extends BuilderFlags {
   data?: string
   port?: string
-  slots?: string
-  buildMemory?: string
-  buildCpus?: string
-  reachLoopback?: string
-  diskGb?: string
-  diskFreeGb?: string
-  logLevel?: string
+  nodes?: string
   host?: string
   foreground?: boolean
   json?: boolean
@@ -38,6 +39,8 @@ interface UpDocument {
   /** Of a process on this machine. */
   readonly pid?: number
   readonly nodeId?: string
+  /** Of all its nodes, the first one among them. */
+  readonly nodeIds?: readonly string[]
   /** Where it runs in a container engine instead. */
   readonly engine?: string
   readonly container?: string
@@ -46,32 +49,16 @@ interface UpDocument {
 export const verb: Verb = {
   run: (args, terminal) =>
     runFlags('up', args, terminal, (command, run) => {
-      command
-        .description('Starts a coordinator and one builder node on this machine, on loopback.')
-        .option('--data <folder>', 'where to keep everything (HEARTH_DATA)')
-        .option(
-          '--port <number>',
-          `the coordinator's port, 0 for any (HEARTH_PORT, ${defaultPort})`,
-        )
-        .option('--slots <count>', 'builds at once (HEARTH_SLOTS; else as the machine allows)')
-        .option(
-          '--build-memory <size>',
-          "what a build's steps may use, such as 6g (HEARTH_BUILD_MEMORY)",
-        )
-        .option(
-          '--build-cpus <cores>',
-          "what a build's steps may use, such as 1.5 (HEARTH_BUILD_CPUS)",
-        )
-        .option(
-          '--reach-loopback <ports>',
-          "ports of this machine's 127.0.0.1 that builds may use (HEARTH_REACH_LOOPBACK)",
-        )
-        .option('--disk-gb <size>', 'what its caches may take, in GB (HEARTH_DISK_GB)')
-        .option(
-          '--disk-free-gb <size>',
-          'free disk below which no build begins, in GB (HEARTH_DISK_FREE_GB)',
-        )
-        .option('--log-level <level>', 'trace, debug, info, warn or error (HEARTH_LOG_LEVEL, info)')
+      addBuilderFlags(
+        command
+          .description('Starts a coordinator and a builder node on this machine, on loopback.')
+          .option('--data <folder>', 'where to keep everything (HEARTH_DATA)')
+          .option(
+            '--port <number>',
+            `the coordinator's port, 0 for any (HEARTH_PORT, ${defaultPort})`,
+          )
+          .option('--nodes <count>', 'builder nodes, each with a store of its own', '1'),
+      )
         .option('--foreground', 'stay until SIGTERM or Ctrl-C, and log to standard error')
         .option('--json', 'print one JSON document')
         // For a container, whose own loopback nobody outside can reach. The node's port is the next one.
@@ -82,10 +69,16 @@ export const verb: Verb = {
 
 async function up(terminal: Terminal, flags: Flags): Promise<undefined> {
   const { foreground, json, host, ...typed } = flags
-  const layers = await readLayers(terminal, { ...typed })
+  const layers = await readLayers(terminal, {
+    ...builderSettings(typed),
+    data: typed.data,
+    port: typed.port,
+  })
+  readNodeCount(typed)
   const { folder } = await findDataFolder(terminal, layers)
   if (foreground === true) {
-    await serveInForeground(terminal, folder, layers, { json: json === true, host })
+    const nodes = readNodeCount(typed)
+    await serveInForeground(terminal, folder, layers, { json: json === true, host, nodes })
     return
   }
   using interrupt = catchInterrupts()
@@ -141,7 +134,7 @@ async function serveInForeground(
   terminal: Terminal,
   folder: string,
   layers: Layers,
-  options: { json: boolean; host: string | undefined },
+  options: { json: boolean; host: string | undefined; nodes: number },
 ): Promise<void> {
   try {
     const port = Number((await findSetting(settings.port, layers))?.value ?? defaultPort)
@@ -155,6 +148,7 @@ async function serveInForeground(
         folder,
         host: options.host,
         port,
+        nodes: options.nodes,
         nodeSettings,
         logLevel,
       },
@@ -162,7 +156,10 @@ async function serveInForeground(
         tellStarter({ type: 'ready', serving })
         const document: UpDocument = { state: 'up', ...serving, data: folder }
         if (options.json) answer(terminal, { json: true }, document, [])
-        else terminal.note(`hearth: up on ${serving.address} with node ${serving.nodeId}`)
+        else {
+          const nodes = serving.nodeIds.map((id) => `node ${id}`).join(', ')
+          terminal.note(`hearth: up on ${serving.address} with ${nodes}`)
+        }
       },
     )
   } catch (error) {
@@ -174,23 +171,20 @@ async function serveInForeground(
 
 /** What was typed, to be typed again. */
 function repeated(typed: Flags): string[] {
-  const flags = [
-    ['--port', typed.port],
-    ['--slots', typed.slots],
-    ['--build-memory', typed.buildMemory],
-    ['--build-cpus', typed.buildCpus],
-    ['--reach-loopback', typed.reachLoopback],
-    ['--disk-gb', typed.diskGb],
-    ['--disk-free-gb', typed.diskFreeGb],
-    ['--log-level', typed.logLevel],
-  ] as const
-  return flags.flatMap(([flag, value]) => (value === undefined ? [] : [flag, value]))
+  const port = typed.port === undefined ? [] : ['--port', typed.port]
+  const nodes = typed.nodes === undefined ? [] : ['--nodes', typed.nodes]
+  return [...port, ...nodes, ...repeatedFlags(typed)]
+}
+
+/** @throws HearthError `invalid-input` */
+function readNodeCount({ nodes = '1' }: Flags): number {
+  return readInteger('--nodes', nodes, { min: 1, max: 16 })
 }
 
 function describe(document: UpDocument): string[] {
   const facts = [
     `coordinator ${document.address}`,
-    ...(document.nodeId === undefined ? [] : [`node ${document.nodeId}`]),
+    ...(document.nodeIds ?? []).map((id) => `node ${id}`),
     ...(document.pid === undefined ? [] : [`pid ${document.pid}`]),
     ...(document.container === undefined
       ? []

@@ -15,6 +15,7 @@ export interface UpFacts {
   /** Of the coordinator, as "host:port". */
   readonly address: string
   readonly nodeId: string
+  readonly nodeIds: readonly string[]
 }
 
 export interface UpClaim extends AsyncDisposable {
@@ -87,7 +88,9 @@ async function readFacts(dataFolder: string, pid: number): Promise<UpFacts | und
     if (content.pid !== pid || typeof address !== 'string' || typeof nodeId !== 'string') {
       return undefined
     }
-    return { address, nodeId }
+    const { nodeIds } = content
+    const ids = Array.isArray(nodeIds) ? nodeIds.filter((id) => typeof id === 'string') : [nodeId]
+    return { address, nodeId, nodeIds: ids }
   } catch {
     return undefined
   }

@@ -11,6 +11,7 @@ import type {
 } from '../../proto/generated/hearth/v1/coordinator.ts'
 import { requireCaller, requireOperator, type Tokens, visibleProject } from '../access/index.ts'
 import { resetMs, usageMs, verifyMs } from '../limits.ts'
+import type { CoordinatorMesh } from '../mesh/index.ts'
 import type { KnownNode, NodeControlPool, NodeDirectory } from '../nodes/index.ts'
 import type { ProjectRecord, State } from '../state/index.ts'
 import { askUsage, requireOneLine, resetCaches, verifyCaches } from './caches.ts'
@@ -20,6 +21,7 @@ export interface AdminDeps {
   tokens: Tokens
   directory: NodeDirectory
   control: NodeControlPool
+  mesh: CoordinatorMesh
   log: Logger
 }
 
@@ -28,8 +30,13 @@ export function createAdminService(deps: AdminDeps, options: { now: () => number
 
   return {
     listNodes: unaryHandler({ log }, (_request, { metadata }) => {
-      requireCaller(tokens, metadata)
-      return { nodes: deps.directory.list().map(toNode) }
+      const only = visibleProject(requireCaller(tokens, metadata), '')
+      return { nodes: deps.directory.list().map((node) => toNode(deps, node, only)) }
+    }),
+    removeNode: unaryHandler({ log }, ({ nodeId }, { metadata }) => {
+      requireOperator(requireCaller(tokens, metadata))
+      deps.mesh.remove(nodeId)
+      return {}
     }),
     listProjects: unaryHandler({ log }, (_request, { metadata }) => {
       const only = visibleProject(requireCaller(tokens, metadata), '')
@@ -125,17 +132,23 @@ function toProject({ name, createdAtMs, bytesMax, daysMax }: ProjectRecord): Pro
   return { name, createdAt: new Date(createdAtMs), policy: { bytesMax, daysMax } }
 }
 
-function toNode({ node, online, lastSeenAtMs, load }: KnownNode): Node {
+/** @param only the one project that the caller may know of; undefined: all. */
+function toNode(
+  { mesh }: Pick<AdminDeps, 'mesh'>,
+  { node, online, lastSeenAtMs, load }: KnownNode,
+  only: string | undefined,
+): Node {
+  const projects = load.projects.filter(({ project }) => only === undefined || project === only)
   return {
     id: node.id,
     name: node.name,
     platform: node.platform,
     address: node.buildAddress,
     online,
-    load,
+    load: { ...load, projects },
     lastSeenAt: new Date(lastSeenAtMs),
     version: node.version,
-    peerId: '',
-    inMesh: false,
+    peerId: node.peerId ?? '',
+    inMesh: node.peerId !== undefined && mesh.isConnected(node.peerId),
   }
 }

@@ -5,16 +5,17 @@ import { formatVersions, refuseNewer } from '../../core/format-version.ts'
 import { unaryHandler } from '../../core/grpc-handler.ts'
 import type { Identity } from '../../core/identity.ts'
 import type { Logger } from '../../core/log.ts'
-import {
-  type HeartbeatReply,
+import type {
+  HeartbeatReply,
   JoinReply,
-  type JoinRequest,
-  type MembershipServer,
+  JoinRequest,
+  MembershipServer,
 } from '../../proto/generated/hearth/v1/coordinator.ts'
 import { NodeLoad } from '../../proto/generated/hearth/v1/node.ts'
 import { type Authority, hashPublicKey, requireNode, type Tokens } from '../access/index.ts'
 import { noteNodeLife, type ReportDesk } from '../builds/index.ts'
 import { nodeCertificateMs } from '../limits.ts'
+import type { CoordinatorMesh } from '../mesh/index.ts'
 import type { NodeDirectory } from '../nodes/index.ts'
 import { normalPlatform } from '../routing/index.ts'
 import { newId, type State } from '../state/index.ts'
@@ -24,6 +25,7 @@ export interface MembershipDeps {
   tokens: Tokens
   authority: Authority
   directory: NodeDirectory
+  mesh: CoordinatorMesh
   reports: ReportDesk
   log: Logger
 }
@@ -42,6 +44,10 @@ const joinShape = z.object({
   buildAddress: maybeAddress,
   controlAddress: maybeAddress,
   version: z.string().max(100),
+  /** What is wrong with these is found by who signs them. */
+  peerId: z.string().max(100),
+  meshAddresses: z.array(z.string().max(300)).max(16),
+  bulkAddress: maybeAddress,
 })
 
 export function createMembershipService(
@@ -63,7 +69,7 @@ export function createMembershipService(
       return {
         intervalMs: options.heartbeatMs,
         policies: Object.fromEntries(policies),
-        expelledPeers: [],
+        expelledPeers: deps.mesh.expelled(),
       }
     }),
     reportBuild: unaryHandler({ log }, ({ report }, { identity }) => {
@@ -94,10 +100,35 @@ async function join(
     request.publicKey,
     nodeCertificateMs,
   )
-  deps.directory.join({ ...parsed.data, id: nodeId, publicKeyHash })
+  const { meshAddresses, bulkAddress, peerId, ...facts } = parsed.data
+  const enrolment =
+    peerId === ''
+      ? undefined
+      : deps.mesh.enrol({
+          nodeId,
+          peerId,
+          meshAddresses,
+          bulkAddress,
+          otherAddresses: [facts.buildAddress, facts.controlAddress].filter(Boolean),
+          withToken: request.joinToken !== '',
+        })
+  deps.directory.join({
+    ...facts,
+    id: nodeId,
+    publicKeyHash,
+    ...(enrolment === undefined ? {} : { peerId, membership: enrolment.membership }),
+  })
   const { caPem } = deps.authority
   const expiresAt = new Date(expiresAtMs)
-  return JoinReply.fromPartial({ nodeId, certificatePem, caPem, expiresAt })
+  return {
+    nodeId,
+    certificatePem,
+    caPem,
+    expiresAt,
+    membership: Buffer.from(enrolment?.membership ?? []),
+    membershipKey: Buffer.from(enrolment?.membershipKey ?? []),
+    roster: (enrolment?.roster ?? []).map((signed) => Buffer.from(signed)),
+  }
 }
 
 /** Which node this is. A certificate speaks for itself; with a token, an earlier id needs its earlier key. */
@@ -106,7 +137,11 @@ function admit(
   request: JoinRequest,
   asker: { identity: Identity | undefined; publicKeyHash: string },
 ): string {
-  if (request.joinToken === '') return requireNode(asker.identity, request.nodeId)
+  if (request.joinToken === '') {
+    const nodeId = requireNode(asker.identity, request.nodeId)
+    deps.mesh.requireNotRemoved(nodeId)
+    return nodeId
+  }
   return deps.tokens.spendJoin(request.joinToken, asker.publicKeyHash, () => {
     const earlier = request.nodeId === '' ? undefined : deps.state.nodes.get(request.nodeId)
     return earlier?.publicKeyHash === asker.publicKeyHash ? earlier.id : newId(nodeIdCharacters)

@@ -7,12 +7,19 @@
  * - Every record has a shape that is checked when it is read, every table a version; a newer one is refused.
  */
 import type { SolveReport } from '../../proto/generated/hearth/v1/build.ts'
-import type { BuildRecord, NodeRecord, ProjectRecord, TokenRecord } from './records.ts'
+import type {
+  BuildRecord,
+  ExpelledRecord,
+  NodeRecord,
+  ProjectRecord,
+  TokenRecord,
+} from './records.ts'
 
 export interface State extends AsyncDisposable {
   readonly projects: Table<ProjectRecord>
   readonly tokens: Table<TokenRecord>
   readonly nodes: Table<NodeRecord>
+  readonly expelled: Table<ExpelledRecord>
   readonly builds: BuildHistory
   readonly steps: StepDurations
   /**
@@ -71,4 +78,10 @@ export interface StepDurations {
 
 export { newId } from './new-id.ts'
 export { openState } from './open-state.ts'
-export type { BuildRecord, NodeRecord, ProjectRecord, TokenRecord } from './records.ts'
+export type {
+  BuildRecord,
+  ExpelledRecord,
+  NodeRecord,
+  ProjectRecord,
+  TokenRecord,
+} from './records.ts'

@@ -5,12 +5,20 @@ import { HearthError, toHearthError } from '../../core/errors.ts'
 import { refuseNewer } from '../../core/format-version.ts'
 import { createBuildHistory, type HistoryLimits } from './build-history.ts'
 import type { State } from './index.ts'
-import { nodeRecord, projectRecord, tokenRecord } from './records.ts'
+import { expelledRecord, nodeRecord, projectRecord, tokenRecord } from './records.ts'
 import { createStepDurations } from './step-durations.ts'
 import { createTable } from './table.ts'
 
 /** Raised by a change that an older Hearth would misread. */
-const tableVersions = { projects: 1, tokens: 1, nodes: 1, builds: 1, solves: 1, steps: 1 }
+const tableVersions = {
+  projects: 1,
+  tokens: 1,
+  nodes: 1,
+  expelled: 1,
+  builds: 1,
+  solves: 1,
+  steps: 1,
+}
 
 export interface StateOptions {
   /** The coordinator's data folder, already claimed and locked. */
@@ -28,6 +36,7 @@ export function openState(options: StateOptions): State {
       projects: createTable(table('projects'), 'projects', projectRecord),
       tokens: createTable(table('tokens'), 'tokens', tokenRecord),
       nodes: createTable(table('nodes'), 'nodes', nodeRecord),
+      expelled: createTable(table('expelled'), 'expelled', expelledRecord),
       builds: createBuildHistory(root, options.history),
       steps: createStepDurations(root),
       write: (change) => root.transactionSync(change),

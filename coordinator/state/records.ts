@@ -47,8 +47,23 @@ export const nodeRecord = z.object({
   lastSeenAtMs: timeMs,
   /** The life that it was last heard of in; another one after each of its starts. */
   life: z.string().optional(),
+  /** libp2p peer id; absent for a node that is not in the mesh. */
+  peerId: z.string().optional(),
+  /** The last one that was signed for it. */
+  membership: bytes.optional(),
 })
 export type NodeRecord = z.infer<typeof nodeRecord>
+
+/** A peer whose membership was taken back. */
+export const expelledRecord = z.object({
+  /** Empty for a node that had no peer. */
+  peerId: z.string(),
+  nodeId: z.string(),
+  /** The node itself is not let in any more; else it goes on with another peer. */
+  isNodeRemoved: z.boolean(),
+  expelledAtMs: timeMs,
+})
+export type ExpelledRecord = z.infer<typeof expelledRecord>
 
 export const buildRecord = z.object({
   id: z.string(),

@@ -1,7 +1,9 @@
-/** Coordinator and one node in this process, on loopback: what `hearth up` runs. */
+/** Coordinator and nodes in this process, on loopback: what `hearth up` runs. */
+import os from 'node:os'
 import { startCoordinator } from '../../../coordinator/main.ts'
 import { createLogger, type LogLevel } from '../../../core/log.ts'
 import { startNode } from '../../../node/main.ts'
+import { slotsOfThisMachine } from '../../../node/scheduler/index.ts'
 import { dataClientFile, writeClientFile } from '../../client-file.ts'
 import { prepareDataFolder } from '../../daemon/data-folder.ts'
 import { catchStop } from '../../daemon/stop-signal.ts'
@@ -15,6 +17,8 @@ export interface ServeOptions {
   readonly host: string | undefined
   /** Of the coordinator; 0 takes any free one. */
   readonly port: number
+  /** How many; each has a data folder, ports and bridges of its own. */
+  readonly nodes: number
   readonly nodeSettings: NodeSettings
   readonly logLevel: LogLevel
 }
@@ -23,6 +27,8 @@ export interface Serving {
   readonly pid: number
   readonly address: string
   readonly nodeId: string
+  /** The first one's among them. */
+  readonly nodeIds: readonly string[]
 }
 
 const loopback = '127.0.0.1'
@@ -50,20 +56,37 @@ export async function serve(
   })
   const { address, caPem, adminToken } = coordinator
   await writeClientFile(dataClientFile(options.folder), { address, caPem, token: adminToken })
-  await using node = await startNode({
-    folder: layout.node,
-    coordinator: { address, caPem },
-    joinToken: await coordinator.newJoinToken(),
-    // Somebody who chose the host publishes ports, and has to know this one as well.
-    listen:
-      options.host === undefined
-        ? { host: loopback, port: 0 }
-        : { host: options.host, port: options.port + 1 },
-    ...options.nodeSettings,
-    log: log.child({ room: 'node' }),
-    signal,
-  })
-  await claim.markReady({ address, nodeId: node.nodeId })
-  onReady({ pid: process.pid, address, nodeId: node.nodeId })
+  await using running = new AsyncDisposableStack()
+  const nodeIds: string[] = []
+  // One after another: they share the cores that each needs to start.
+  for (let number = 1; number <= options.nodes; number += 1) {
+    const isFirst = number === 1
+    const node = running.use(
+      await startNode({
+        folder: isFirst ? layout.node : `${layout.node}-${number}`,
+        coordinator: { address, caPem },
+        joinToken: await coordinator.newJoinToken(),
+        // Somebody who chose the host publishes ports, and has to know this one as well.
+        listen:
+          options.host === undefined
+            ? { host: loopback, port: 0 }
+            : { host: options.host, port: options.port + number },
+        ...(isFirst ? {} : { name: `${os.hostname()}-${number}` }),
+        ...options.nodeSettings,
+        slots: options.nodeSettings.slots ?? partOfSlots(options.nodes),
+        log: log.child({ room: isFirst ? 'node' : `node-${number}` }),
+        signal,
+      }),
+    )
+    nodeIds.push(node.nodeId)
+  }
+  const [nodeId = ''] = nodeIds
+  await claim.markReady({ address, nodeId, nodeIds })
+  onReady({ pid: process.pid, address, nodeId, nodeIds })
   await stop.asked
+}
+
+/** What the machine allows is for all of its nodes together. */
+function partOfSlots(nodes: number): number | undefined {
+  return nodes === 1 ? undefined : Math.max(1, Math.floor(slotsOfThisMachine() / nodes))
 }
