@@ -13,7 +13,7 @@ import {
   MembershipService,
 } from '../proto/generated/hearth/v1/coordinator.ts'
 import { createTokens, openAuthority, readOperatorToken } from './access/index.ts'
-import { createReportDesk } from './builds/index.ts'
+import { createOutlook, createReportDesk } from './builds/index.ts'
 import {
   historyBuildsMax,
   historyMs,
@@ -22,6 +22,7 @@ import {
 } from './limits.ts'
 import { openCoordinatorMesh } from './mesh/index.ts'
 import { createNodeControlPool, createNodeDirectory } from './nodes/index.ts'
+import { createStepHeat } from './routing/index.ts'
 import {
   createAdminService,
   createBuildsService,
@@ -84,16 +85,23 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   const directory = createNodeDirectory({ state, log }, { heartbeatMs })
   stack.defer(() => directory.keep())
   const control = stack.use(createNodeControlPool(identity))
-  const reports = createReportDesk({ state, log }, { now })
   const mesh = stack.use(
     await openCoordinatorMesh(
       { state, log },
       { folder, listen: options.meshListen ?? { host: options.listen.host, port: 0 }, now },
     ),
   )
+  const peerOf = (nodeId: string) => directory.get(nodeId)?.peerId
+  const isGone = (nodeId: string) => {
+    const peerId = peerOf(nodeId)
+    return peerId !== undefined && !mesh.isConnected(peerId)
+  }
+  const heat = createStepHeat({ index: mesh.mesh.index, peerOf })
+  const outlook = createOutlook({ directory, heat, isGone }, { heartbeatMs, now })
+  const reports = createReportDesk({ state, rates: outlook.rates, log }, { now })
 
   signal.throwIfAborted()
-  const deps = { state, tokens, authority, directory, control, mesh, reports, log }
+  const deps = { state, tokens, authority, directory, control, mesh, outlook, reports, log }
   const server = stack.use(
     await startGrpcServer({
       ...options.listen,

@@ -33,6 +33,7 @@ import { nativePlatform } from './native-platform.ts'
 import { keepBuildsOut, openPeering } from './peering/index.ts'
 import { createScheduler, slotsOfThisMachine } from './scheduler/index.ts'
 import { createNodeService } from './service.ts'
+import { createBuildPlans } from './steps/index.ts'
 
 export interface NodeOptions {
   /** Data folder; made if needed, and this node's alone while it runs. */
@@ -113,6 +114,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
     ),
   )
   const { nodeId } = membership
+  const plans = createBuildPlans()
   const identity = membership.identity()
   const enrolment = membership.enrolment()
   if (enrolment === undefined) throw new Error('a node that has a peer is enrolled')
@@ -191,6 +193,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
         registry,
         records,
         scheduler,
+        expected: plans.of,
         report: ({ buildId, scope }, solve) =>
           membership.report({ buildId, nodeId, scope, solves: [solve] }),
         log,
@@ -212,6 +215,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
             await membership.settled(buildId, waiting)
           },
         },
+        onLeaseAsked: plans.expect,
         log,
       },
       { host: options.listen.host, port: 0, nodeId, identity },

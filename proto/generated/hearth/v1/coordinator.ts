@@ -57,7 +57,17 @@ export interface OpenBuildReply {
     | undefined;
   /** False when the plan cannot change the answer (one node per platform): the client may skip making it. */
   planWanted: boolean;
-  standby: Standby | undefined;
+  standby:
+    | Standby
+    | undefined;
+  /** One for each native platform of the build, `planner` among them: a BuildKit plans for its own platform only. */
+  planners: Planner[];
+}
+
+export interface Planner {
+  /** As asked for, all of one native platform; empty when none was. */
+  platforms: string[];
+  endpoint: Endpoint | undefined;
 }
 
 /** A BuildKit behind a node's build proxy, and the credential for it. */
@@ -436,7 +446,7 @@ export const OpenBuildRequest: MessageFns<OpenBuildRequest> = {
 };
 
 function createBaseOpenBuildReply(): OpenBuildReply {
-  return { buildId: "", scope: undefined, planner: undefined, planWanted: false, standby: undefined };
+  return { buildId: "", scope: undefined, planner: undefined, planWanted: false, standby: undefined, planners: [] };
 }
 
 export const OpenBuildReply: MessageFns<OpenBuildReply> = {
@@ -455,6 +465,9 @@ export const OpenBuildReply: MessageFns<OpenBuildReply> = {
     }
     if (message.standby !== undefined) {
       Standby.encode(message.standby, writer.uint32(42).fork()).join();
+    }
+    for (const v of message.planners) {
+      Planner.encode(v!, writer.uint32(50).fork()).join();
     }
     return writer;
   },
@@ -512,6 +525,14 @@ export const OpenBuildReply: MessageFns<OpenBuildReply> = {
             message.standby = Standby.decode(reader, reader.uint32());
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.planners.push(Planner.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -537,6 +558,76 @@ export const OpenBuildReply: MessageFns<OpenBuildReply> = {
     message.planWanted = object.planWanted ?? false;
     message.standby = (object.standby !== undefined && object.standby !== null)
       ? Standby.fromPartial(object.standby)
+      : undefined;
+    message.planners = object.planners?.map((e) => Planner.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBasePlanner(): Planner {
+  return { platforms: [], endpoint: undefined };
+}
+
+export const Planner: MessageFns<Planner> = {
+  encode(message: Planner, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.platforms) {
+      writer.uint32(10).string(v!);
+    }
+    if (message.endpoint !== undefined) {
+      Endpoint.encode(message.endpoint, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Planner {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePlanner();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.platforms.push(reader.string());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.endpoint = Endpoint.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Planner>): Planner {
+    return Planner.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Planner>): Planner {
+    const message = createBasePlanner();
+    message.platforms = object.platforms?.map((e) => e) || [];
+    message.endpoint = (object.endpoint !== undefined && object.endpoint !== null)
+      ? Endpoint.fromPartial(object.endpoint)
       : undefined;
     return message;
   },
@@ -3712,6 +3803,16 @@ export const BuildsService = {
     responseSerialize: (value: FinishBuildReply): Buffer => Buffer.from(FinishBuildReply.encode(value).finish()),
     responseDeserialize: (value: Buffer): FinishBuildReply => FinishBuildReply.decode(value),
   },
+  /** What a build would cost on each node, without building. */
+  priceBuild: {
+    path: "/hearth.v1.Builds/PriceBuild" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: PriceBuildRequest): Buffer => Buffer.from(PriceBuildRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): PriceBuildRequest => PriceBuildRequest.decode(value),
+    responseSerialize: (value: PriceBuildReply): Buffer => Buffer.from(PriceBuildReply.encode(value).finish()),
+    responseDeserialize: (value: Buffer): PriceBuildReply => PriceBuildReply.decode(value),
+  },
   listBuilds: {
     path: "/hearth.v1.Builds/ListBuilds" as const,
     requestStream: false as const,
@@ -3737,6 +3838,8 @@ export interface BuildsServer extends UntypedServiceImplementation {
   /** Streams the place in the queue while there is one, then exactly one placement per platform group, then ends. */
   placeBuild: handleServerStreamingCall<PlaceBuildRequest, PlaceBuildEvent>;
   finishBuild: handleUnaryCall<FinishBuildRequest, FinishBuildReply>;
+  /** What a build would cost on each node, without building. */
+  priceBuild: handleUnaryCall<PriceBuildRequest, PriceBuildReply>;
   listBuilds: handleUnaryCall<ListBuildsRequest, ListBuildsReply>;
   getBuild: handleUnaryCall<GetBuildRequest, GetBuildReply>;
 }
@@ -3778,6 +3881,22 @@ export interface BuildsClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: FinishBuildReply) => void,
+  ): ClientUnaryCall;
+  /** What a build would cost on each node, without building. */
+  priceBuild(
+    request: PriceBuildRequest,
+    callback: (error: ServiceError | null, response: PriceBuildReply) => void,
+  ): ClientUnaryCall;
+  priceBuild(
+    request: PriceBuildRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: PriceBuildReply) => void,
+  ): ClientUnaryCall;
+  priceBuild(
+    request: PriceBuildRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: PriceBuildReply) => void,
   ): ClientUnaryCall;
   listBuilds(
     request: ListBuildsRequest,
