@@ -12,6 +12,7 @@ import { createOwners, type Owners, ownRegistry } from './control-calls/index.ts
 import type { BuildProxy, BuildProxyDeps, BuildProxyOptions } from './index.ts'
 import { createQuietTime } from './quiet-time.ts'
 import { createReportWaits } from './report-waits.ts'
+import type { AfterSolve } from './solve-end.ts'
 import { connectionWindowBytes, sessionMemoryMegabytes, streamWindowBytes } from './upstream.ts'
 
 /** A client that has not finished its TLS handshake by then is dropped. */
@@ -24,6 +25,8 @@ export async function createBuildProxy(
 ): Promise<BuildProxy> {
   const connections = new Set<ClientConnection>()
   const waits = createReportWaits()
+  const stopping = new AbortController()
+  const leftovers = new Set<Promise<void>>()
   const registry = ownRegistry(options.registryHost)
   const ownersOf = new Map<ScopeId, Owners>()
   const quiet = createQuietTime(
@@ -53,6 +56,13 @@ export async function createBuildProxy(
   server.on('tlsClientError', (error) => {
     deps.log.debug({ reason: error.message }, 'a TLS handshake failed')
   })
+  const after: AfterSolve = (work) => {
+    const done = work(stopping.signal)
+      .catch((error: unknown) => deps.log.error({ error }, 'what a solve left to do has failed'))
+      .finally(() => leftovers.delete(done))
+    leftovers.add(done)
+  }
+
   function accept(socket: TLSSocket): void {
     const certificate = socket.getPeerCertificate()
     const identity = identityOfCertificate(certificate.subjectaltname)
@@ -73,7 +83,7 @@ export async function createBuildProxy(
       buildId === undefined ? `certificate ${certificate.fingerprint256}` : `build ${buildId}`,
     )
     const connection = serveConnection(
-      { ...deps, quiet, waits, narrowing: { owner, registry } },
+      { ...deps, quiet, waits, after, narrowing: { owner, registry } },
       session,
       socket,
       { scope, buildId, registryHost: options.registryHost },
@@ -100,9 +110,11 @@ export async function createBuildProxy(
     async [Symbol.asyncDispose]() {
       const closed = new Promise((resolve) => server.close(resolve))
       quiet.close()
+      stopping.abort()
       for (const connection of connections) connection.close()
       const finished = Promise.all([closed, ...[...connections].map((each) => each.finished)])
       await Promise.race([finished, delay(lastExportsMs, undefined, { ref: false })])
+      await Promise.all(leftovers)
     },
   }
 }

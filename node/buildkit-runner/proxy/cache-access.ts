@@ -4,7 +4,7 @@ import type { Digest } from '../../../core/digest.ts'
 import { buildCertificateMs } from '../../../core/limits.ts'
 import type { Scope } from '../../../core/scope.ts'
 import type { SolveRequest } from '../../../proto/generated/buildkit/control.ts'
-import { type Records, recordTag } from '../records/index.ts'
+import { lackedLine, type Records, recordTag } from '../records/index.ts'
 import type { Registry } from '../registry/index.ts'
 import { type CacheEntry, imageCompressionOf } from './solve-edits.ts'
 
@@ -19,9 +19,16 @@ export interface CacheAccess extends Disposable {
   readonly trouble: unknown
   /** Bytes moved so far. */
   readonly bytes: { read: number; kept: number; linked: number }
+  /** Of what was read and was not here, by where it came from. */
+  readonly bytesBrought: Readonly<Record<string, number>>
+  /** Cached results that could not be delivered, or that nobody has, one line each. */
+  readonly lacked: readonly string[]
   /** The record that the shadow build has exported. */
   exported(): Digest | undefined
 }
+
+/** A report is for people. */
+const lackedMax = 10
 
 export function openCacheAccess(
   deps: { registry: Registry; records: Records },
@@ -61,6 +68,15 @@ export function openCacheAccess(
         kept: writing.bytesUploaded + writing.bytesLinked,
         linked: writing.bytesLinked,
       }
+    },
+    get bytesBrought() {
+      return Object.fromEntries(reading?.bytesBrought ?? [])
+    },
+    get lacked() {
+      const undeliverable = Array.from(reading?.undeliverable ?? [], (digest) =>
+        lackedLine({ digest }, 'it could not be delivered'),
+      )
+      return [...undeliverable, ...record.lacked].slice(0, lackedMax)
     },
     get trouble() {
       return writing.trouble

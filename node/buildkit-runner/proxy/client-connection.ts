@@ -33,6 +33,7 @@ import { serveProgress } from './progress-stream.ts'
 import type { QuietTime } from './quiet-time.ts'
 import type { ReportWaits } from './report-waits.ts'
 import { serveSolve } from './serve-solve.ts'
+import type { AfterSolve } from './solve-end.ts'
 import { connectUpstream, errorReply, headersOf, metadataOf, replyFor } from './upstream.ts'
 
 export interface ClientConnection {
@@ -56,7 +57,12 @@ interface ServedStream {
 }
 
 export function serveConnection(
-  deps: BuildProxyDeps & { quiet: QuietTime; waits: ReportWaits; narrowing: Narrowing },
+  deps: BuildProxyDeps & {
+    quiet: QuietTime
+    waits: ReportWaits
+    narrowing: Narrowing
+    after: AfterSolve
+  },
   session: ServerHttp2Session,
   socket: TLSSocket,
   options: ClientConnectionOptions,
@@ -76,6 +82,8 @@ export function serveConnection(
   const backend = holdBackend(connectBackend)
 
   async function connectBackend(): Promise<Backend> {
+    // What others know of the scope comes while BuildKit starts; the solve waits for it, within limits.
+    void deps.records.ready(scope, { signal: gone.signal })
     const daemon = await acquireDaemon()
     const upstream = connectUpstream(daemon.socket)
     gone.signal.addEventListener('abort', () => upstream[Symbol.dispose](), { once: true })
@@ -171,7 +179,9 @@ export function serveConnection(
           clientPart: () => partOf(socket, stopping),
           log,
         }
-        const message = narrowControlSolve(narrowing, await readPlainRequest(down))
+        const plain = await readPlainRequest(down)
+        await deps.records.ready(scope, { signal: gone.signal })
+        const message = narrowControlSolve(narrowing, plain)
         return serveSolve(solveDeps, down, rawHeaders, message, {
           ...options,
           jobs: owner.jobs,

@@ -20,7 +20,7 @@ import type { ReportAhead } from './report-waits.ts'
 import { createShadowBuild } from './shadow-build.ts'
 import { createShadowMirror } from './shadow-mirror.ts'
 import { sharedSolveFields } from './solve-edits.ts'
-import { concludeSolve, endSolve } from './solve-end.ts'
+import { type AfterSolve, concludeSolve, endSolve } from './solve-end.ts'
 import { type SolveAnswer, watchFailures } from './solve-failure.ts'
 import { createSolveJob, type SolveJob } from './solve-job.ts'
 import { createSolveSteps } from './solve-steps.ts'
@@ -37,6 +37,8 @@ export interface ServeSolveDeps {
   /** Waits for a slot, or gives the one that the build has. */
   lease: () => Promise<Lease>
   report: (solve: SolveReport) => void
+  /** For what nobody's slot, connection or client waits for. */
+  after: AfterSolve
   /** What the build's plan says of its steps. */
   expected: () => ExpectedSteps | undefined
   /** Opens a report that somebody may wait for. */

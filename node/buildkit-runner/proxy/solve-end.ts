@@ -3,6 +3,7 @@
  * fragment of the scope's record, and the steps become the report.
  */
 import { setTimeout as delay } from 'node:timers/promises'
+import type { Digest } from '../../../core/digest.ts'
 import { describeError, HearthError, toHearthError } from '../../../core/errors.ts'
 import type { Logger } from '../../../core/log.ts'
 import type { Scope } from '../../../core/scope.ts'
@@ -21,6 +22,9 @@ import type { SolveJob } from './solve-job.ts'
 import { makeReport } from './solve-report.ts'
 import { keysOf, type SolveSteps } from './solve-steps.ts'
 import { isFinished, type StepWatch } from './step-watch.ts'
+
+/** What goes on when a solve has left everything else: it ends soon after the signal. */
+export type AfterSolve = (work: (stopping: AbortSignal) => Promise<void>) => void
 
 export interface SolveEnd {
   readonly ref: string
@@ -84,6 +88,7 @@ export async function endSolve(
     steps: SolveSteps
     /** Aborted when the node stops what goes on, with the reason. */
     stopped: AbortSignal
+    after: AfterSolve
     report: (solve: SolveReport) => void
     /** Called once the solve has been reported, or when there is nothing to report. */
     reported: () => void
@@ -117,6 +122,8 @@ export async function endSolve(
         keep,
         keepReason,
         replayed: job.replayed,
+        cacheBytesBrought: cache.bytesBrought,
+        lacked: cache.lacked,
       }),
     )
   }
@@ -128,7 +135,15 @@ export async function endSolve(
     const { KEEP_OUTCOME_NOTHING, KEEP_OUTCOME_PENDING } = KeepOutcome
     tell(isWorthKeeping ? KEEP_OUTCOME_PENDING : KEEP_OUTCOME_NOTHING, '')
     deps.reported()
-    if (keep !== undefined) tell(...(await keep))
+    if (keep === undefined) return
+    const kept = await keep
+    if (kept.fragment === undefined) return tell(kept.outcome, kept.reason)
+    const { fragment } = kept
+    // A second place for it may take a while, and neither slot nor pins wait for that.
+    deps.after(async (signal) => {
+      const settled = await deps.records.settled(scope, fragment, { signal })
+      tell(kept.outcome, settled.type === 'kept' ? '' : settled.reason)
+    })
   } catch (error) {
     log.error({ error }, 'the end of a solve could not be recorded')
   } finally {
@@ -166,6 +181,13 @@ async function keepFinished(
   return job.mirror.keepFinished(finished, { limitMs: takeOverMs })
 }
 
+interface KeptCache {
+  readonly outcome: KeepOutcome
+  readonly reason: string
+  /** Undefined unless there is one now. */
+  readonly fragment?: Digest
+}
+
 /** Never rejects: the client has its answer and keeps it. */
 async function keepCache(
   deps: {
@@ -177,24 +199,25 @@ async function keepCache(
     log: Logger
   },
   scope: Scope,
-): Promise<[KeepOutcome, string]> {
+): Promise<KeptCache> {
   let limit: NodeJS.Timeout | undefined
   try {
     await deps.quiet.wait()
     limit = setTimeout(() => deps.job.mirror.cancel(), exportMs)
     const outcome = await deps.job.mirror.finish()
-    if (outcome.type === 'nothing to export') return [KeepOutcome.KEEP_OUTCOME_NOTHING, '']
+    const nothing = KeepOutcome.KEEP_OUTCOME_NOTHING
+    if (outcome.type === 'nothing to export') return { outcome: nothing, reason: '' }
     if (outcome.type === 'failed') throw new HearthError('unavailable', outcome.reason)
     const exported = deps.cache.exported()
-    if (exported === undefined) return [KeepOutcome.KEEP_OUTCOME_NOTHING, 'no layer to export']
-    await deps.records.keep(scope, exported)
-    return [KeepOutcome.KEEP_OUTCOME_KEPT, '']
+    if (exported === undefined) return { outcome: nothing, reason: 'no layer to export' }
+    const { fragment } = await deps.records.keep(scope, exported)
+    return { outcome: KeepOutcome.KEEP_OUTCOME_KEPT, reason: '', fragment }
   } catch (error) {
     // BuildKit tells of what followed from this node's own trouble, not of the trouble.
     const cause = deps.stopped.aborted ? deps.stopped.reason : (deps.cache.trouble ?? error)
     const reason = describeError(toHearthError(cause))
     deps.log.warn({ reason }, 'the cache of a build is lost; the build itself is not affected')
-    return [KeepOutcome.KEEP_OUTCOME_LOST, reason]
+    return { outcome: KeepOutcome.KEEP_OUTCOME_LOST, reason }
   } finally {
     clearTimeout(limit)
   }

@@ -34,6 +34,10 @@ export interface SolveFacts {
   keep: KeepOutcome
   keepReason: string
   replayed: boolean
+  /** By where it came from. */
+  cacheBytesBrought: Readonly<Record<string, number>>
+  /** What no cache could deliver, if that cost anything. */
+  lacked: readonly string[]
 }
 
 export function makeReport(facts: SolveFacts): SolveReport {
@@ -45,7 +49,15 @@ export function makeReport(facts: SolveFacts): SolveReport {
     startedAt: new Date(facts.startedAtMs),
     durationMs: Math.max(0, Math.round(facts.endedAtMs - facts.startedAtMs)),
     steps,
+    lacked: steps.some(isLoss) ? [...facts.lacked] : [],
   })
+}
+
+/** What could not be delivered and was not needed is nothing to tell. */
+function isLoss({ outcome }: Step): boolean {
+  return (
+    outcome !== StepOutcome.STEP_OUTCOME_REUSED && outcome !== StepOutcome.STEP_OUTCOME_NOT_REACHED
+  )
 }
 
 /** Platforms and targets of one solve share operations: each counts once. */
