@@ -6,6 +6,7 @@ import type { Logger } from '../../../core/log.ts'
 import { type Scope, type ScopeId, scopeId } from '../../../core/scope.ts'
 import type { FragmentStatement } from '../../../mesh/fragments/index.ts'
 import type { Member, Mesh } from '../../../mesh/index.ts'
+import type { KeyedOperation } from '../../../plan/index.ts'
 import type { BlobInfo, CacheStore } from '../../cache-store/index.ts'
 import type { S3Tier } from '../../cache-store/s3-tier/index.ts'
 import type { BlobSources, Whereabouts } from '../../cache-store/sources/index.ts'
@@ -13,7 +14,7 @@ import { createArrivals } from './arrivals.ts'
 import { readDocument, writeDocument } from './documents.ts'
 import { readFragment, writeFragment } from './fragment.ts'
 import { type FragmentRows, openFragmentRows } from './fragment-rows.ts'
-import { type Descriptor, type Graph, usefulPart } from './graph.ts'
+import { compareText, type Descriptor, type Graph, usefulPart } from './graph.ts'
 import type { ComposedRecord, KeepResult, Records } from './index.ts'
 import { createKeeping } from './keeping.ts'
 import { lackedLine } from './lacked.ts'
@@ -22,6 +23,7 @@ import { configShape, parseConfig } from './record.ts'
 import { createScopeRecord, type KeptFragment, type ScopeRecord } from './scope-record.ts'
 import { createSecondCopies } from './second-copies.ts'
 import type { ServedRecord } from './serve-record.ts'
+import { labelSteps, layersOfSteps, withEarlierLabels } from './step-results.ts'
 import { finish, inSlices, type Steps } from './steps.ts'
 
 export interface RecordsDeps {
@@ -65,6 +67,7 @@ export async function createRecords(
   const rows = await openFragmentRows(options.folder, log)
   const scopes = new Map<ScopeId, ScopeRecord>()
   const turns = new Map<ScopeId, Promise<unknown>>()
+  const onChange = new Set<(scope: Scope) => void>()
   /** Whose served record is older than their union. */
   const stale = new WeakSet<ScopeRecord>()
 
@@ -154,6 +157,7 @@ export async function createRecords(
     const put = gone.includes(digest) ? undefined : { digest, row }
     await rows.replace(scope, { put, remove: gone })
     await giveUp(scope, gone)
+    for (const tell of onChange) tell(scope)
   }
 
   async function giveUp(scope: Scope, gone: readonly Digest[]): Promise<void> {
@@ -276,9 +280,13 @@ export async function createRecords(
 
   async function keepInTurn(
     scope: Scope,
-    { digest, bytes, graph }: { digest: Digest; bytes: Buffer; graph: Graph },
+    exported: Graph,
+    operations: readonly KeyedOperation[],
   ): Promise<KeepResult> {
     const record = await recordInSlices(scope)
+    const steps = withEarlierLabels(exported, labelSteps(exported, operations), graphsOf(record))
+    const graph = { ...exported, steps }
+    const { digest, bytes } = writeFragment(graph)
     const known = record.fragments.get(digest)
     const isBlob = store.stat(scope, digest) !== undefined
     if (known === undefined || !isBlob) await writeDocument(store, scope, { digest, bytes })
@@ -302,15 +310,14 @@ export async function createRecords(
   })
 
   return {
-    async keep(scope, manifest) {
+    async keep(scope, manifest, { operations = [] } = {}) {
       const exported = await readExport(store, scope, manifest, (blob) => whereabouts(scope, blob))
       const graph = usefulPart(exported)
-      const { digest, bytes } = writeFragment(graph)
       if (graph.records.size === 0) {
         log.info({ scope: scopeId(scope), manifest }, 'an exported record has no layer to be had')
-        return { fragment: digest, added: false }
+        return { fragment: writeFragment(graph).digest, added: false }
       }
-      return await inTurn(scope, () => keepInTurn(scope, { digest, bytes, graph }))
+      return await inTurn(scope, () => keepInTurn(scope, graph, operations))
     },
     async settled(scope, fragment, { signal }) {
       return (await keeping?.settled(scope, fragment, { signal })) ?? { type: 'kept' }
@@ -349,6 +356,10 @@ export async function createRecords(
         layers: served.blobs.length,
         lacked: served.lacking.map((blob) => lackedLine(blob, 'nobody is known to have it')),
         pin,
+        promised(digest) {
+          const size = record.union.descriptors.get(digest)?.descriptor.size
+          return size === undefined ? undefined : { digest, size }
+        },
         [Symbol.dispose]: () => pin[Symbol.dispose](),
       }
     },
@@ -356,6 +367,11 @@ export async function createRecords(
     scopes() {
       const all = [...rows.scopes(), ...(news?.scopes() ?? [])]
       return [...new Map(all.map((scope) => [scopeId(scope), scope])).values()]
+    },
+    stepLayers: (scope) => layersOfSteps(graphsOf(recordOf(scope))),
+    onChange(listener) {
+      onChange.add(listener)
+      return { [Symbol.dispose]: () => void onChange.delete(listener) }
     },
     async reset(scope) {
       await inTurn(scope, async () => {
@@ -368,6 +384,7 @@ export async function createRecords(
       })
       // A build may have read the rows again meanwhile.
       scopes.delete(scopeId(scope))
+      for (const tell of onChange) tell(scope)
     },
     async [Symbol.asyncDispose]() {
       listening?.[Symbol.dispose]()
@@ -394,6 +411,13 @@ export async function createRecords(
       return size === undefined || whereabouts(scope, { digest, size }) === undefined
     })
   }
+}
+
+/** The latest last. */
+function graphsOf({ fragments }: ScopeRecord): Graph[] {
+  return [...fragments.values()]
+    .sort((a, b) => a.sequence - b.sequence || compareText(a.digest, b.digest))
+    .map(({ graph }) => graph)
 }
 
 function candidateOf({ membership }: Member) {

@@ -5,15 +5,21 @@
  */
 import type { Digest } from '../../../core/digest.ts'
 import type { Scope } from '../../../core/scope.ts'
-import type { Pin } from '../../cache-store/index.ts'
+import type { KeyedOperation } from '../../../plan/index.ts'
+import type { BlobInfo, Pin } from '../../cache-store/index.ts'
 import type { GrantDocument } from '../registry/index.ts'
 
 export interface Records {
   /**
    * Reads the cache manifest that a build has pushed into the store, keeps it as a fragment and tells the mesh.
+   * @param options.operations of the build, so that its steps' results are known by their keys.
    * @throws HearthError `invalid-input` when it is no cache record, `not-found` when its documents are not here.
    */
-  keep(scope: Scope, manifest: Digest): Promise<KeepResult>
+  keep(
+    scope: Scope,
+    manifest: Digest,
+    options?: { operations?: readonly KeyedOperation[] },
+  ): Promise<KeepResult>
 
   /**
    * Resolves when the fragment and its blobs are somewhere else too: on a second node, or in the object store. At once
@@ -40,6 +46,12 @@ export interface Records {
   /** That have fragments here, or are known in the mesh. */
   scopes(): Scope[]
 
+  /** By step key: the layers of the step's result, lowest first, here or anywhere. */
+  stepLayers(scope: Scope): ReadonlyMap<Digest, readonly BlobInfo[]>
+
+  /** Called whenever a scope has another set of fragments than before. */
+  onChange(listener: (scope: Scope) => void): Disposable
+
   /** Forgets the scope's fragments (their blobs belong to the store). */
   reset(scope: Scope): Promise<void>
 }
@@ -63,6 +75,8 @@ export interface ComposedRecord extends Disposable {
   /** Cached results that are known and that nobody can deliver, one line each, at most ten. */
   readonly lacked: readonly string[]
   readonly pin: Pin
+  /** Any blob that a fragment of the scope names, whether or not it is served: it is the scope's, wherever it is. */
+  promised(digest: Digest): BlobInfo | undefined
 }
 
 /** The tag under which a composed record is served and a fragment is pushed. */
