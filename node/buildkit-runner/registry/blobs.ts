@@ -3,7 +3,7 @@ import { Readable } from 'node:stream'
 import { type Digest, isDigest } from '../../../core/digest.ts'
 import { describeError } from '../../../core/errors.ts'
 import type { Logger } from '../../../core/log.ts'
-import type { CacheStore } from '../../cache-store/index.ts'
+import type { BlobInfo, CacheStore } from '../../cache-store/index.ts'
 import type { Holds } from './adoption.ts'
 import { type BlobSource, deliverBlob } from './deliver.ts'
 import { answer, type Exchange } from './exchange.ts'
@@ -15,10 +15,13 @@ import {
   type Refusal,
   refuse,
 } from './oci-errors.ts'
+import type { Promises } from './promises.ts'
+import type { ByteRange } from './ranges.ts'
 
 export interface BlobDeps {
   store: CacheStore
   holds: Holds
+  promises: Promises
   log: Logger
 }
 
@@ -75,15 +78,41 @@ async function findSource(
       onBytes: () => {},
     }
   }
-  if (grant.right === 'write' && !(await deps.holds(grant, digest))) return undefined
-  const held = deps.store.stat(grant.scope, digest)
-  if (held === undefined) return undefined
+  const held = await findHeld(deps, grant, digest)
+  const blob = held ?? deps.promises.find(grant, digest)
+  if (blob === undefined) return undefined
   return {
-    size: held.size,
+    size: blob.size,
     mediaType: 'application/octet-stream',
-    open: (range) => deps.store.open(grant.scope, digest, { ...range, signal }),
+    open: (range) => openOrBring(deps, { grant, signal }, blob, range),
     onBytes: (count) => {
       grant.bytesRead += count
     },
   }
+}
+
+async function findHeld(
+  { store, holds }: BlobDeps,
+  grant: Exchange['grant'],
+  digest: Digest,
+): Promise<BlobInfo | undefined> {
+  if (grant.right === 'write' && !(await holds(grant, digest))) return undefined
+  return store.stat(grant.scope, digest)
+}
+
+/** What the store has lost, or never had, may be elsewhere. */
+async function openOrBring(
+  { store, promises }: BlobDeps,
+  { grant, signal }: Pick<Exchange, 'grant' | 'signal'>,
+  { digest, size }: BlobInfo,
+  range: ByteRange | undefined,
+): Promise<Readable | undefined> {
+  const open = () => store.open(grant.scope, digest, { ...range, signal })
+  const held = await open()
+  if (held !== undefined) return held
+  const promised = promises.find(grant, digest)
+  if (promised?.size !== size || !(await promises.bring(grant, promised, { signal }))) {
+    return undefined
+  }
+  return await open()
 }

@@ -12,7 +12,8 @@ import { HearthError } from '../../../core/errors.ts'
 import type { Scope } from '../../../core/scope.ts'
 import type { CacheStore } from '../../cache-store/index.ts'
 import { createGrantPins, type GrantPins } from './grant-pins.ts'
-import type { Grant, GrantDocument, GrantRequest } from './index.ts'
+import type { Grant, GrantDocument, GrantRequest, PromisedBlobs } from './index.ts'
+import { promisesOf } from './promises.ts'
 
 /** 160 bits; as hex it is a legal path component that no client takes for an image id (64 digits). */
 const capabilityBytes = 20
@@ -33,6 +34,7 @@ export class LiveGrant implements Grant {
   readonly tags: 'of the grant' | 'of the scope'
   readonly documents: ReadonlyMap<Digest, GrantDocument>
   readonly documentTags: ReadonlyMap<string, GrantDocument>
+  readonly promised: PromisedBlobs
   readonly undeliverable = new Set<Digest>()
   readonly pushed = new Map<string, { digest: Digest; mediaType: string }>()
   /** What a writer was told to be here stays until the grant ends, else the manifest it pushes would lie. */
@@ -42,6 +44,7 @@ export class LiveGrant implements Grant {
   bytesLinked = 0
   readonly bytesBrought = new Map<string, number>()
   trouble: unknown
+  readonly #brought = new Set<Digest>()
   readonly #end = new AbortController()
   readonly #timer: NodeJS.Timeout
   readonly #expiresAtMs: number
@@ -56,6 +59,8 @@ export class LiveGrant implements Grant {
     this.documentTags = new Map(
       documents.flatMap((each) => (each.tag === undefined ? [] : [[each.tag, each]])),
     )
+    const isReader = request.right === 'read'
+    this.promised = request.promised ?? (isReader ? promisesOf(documents) : () => undefined)
     this.pin = createGrantPins(store, request.scope)
     this.#expiresAtMs = performance.now() + request.lifetimeMs
     // The timer only tidies up: `live` looks at the time itself.
@@ -75,6 +80,15 @@ export class LiveGrant implements Grant {
   couldNotDeliver(digest: Digest): void {
     if (this.right === 'write' || this.undeliverable.size >= undeliverableMax) return
     this.undeliverable.add(digest)
+  }
+
+  /** Several requests for one blob may wait for the same fetch: it counts once. */
+  noteBrought(digest: Digest, bytesBySource: ReadonlyMap<string, number>): void {
+    if (this.#brought.has(digest)) return
+    this.#brought.add(digest)
+    for (const [source, bytes] of bytesBySource) {
+      this.bytesBrought.set(source, (this.bytesBrought.get(source) ?? 0) + bytes)
+    }
   }
 
   end(): void {

@@ -8,7 +8,8 @@ import type { Server } from 'node:net'
 import type { Digest } from '../../../core/digest.ts'
 import type { Logger } from '../../../core/log.ts'
 import type { Scope } from '../../../core/scope.ts'
-import type { CacheStore } from '../../cache-store/index.ts'
+import type { BlobInfo, CacheStore } from '../../cache-store/index.ts'
+import type { BlobSources } from '../../cache-store/sources/index.ts'
 import type { ManifestTable } from './manifest-table.ts'
 import type { Mirror } from './mirror/index.ts'
 
@@ -31,6 +32,8 @@ export interface RegistryDeps {
    * by a verified hard link instead of an upload. Undefined when the scope has no running BuildKit.
    */
   contentFile: (scope: Scope, digest: Digest) => string | undefined
+  /** Where promised blobs come from that are not in the store. Without it they are misses. */
+  sources?: Pick<BlobSources, 'whereabouts' | 'bring'>
   /** Needed for grants whose tags are the scope's. */
   manifests?: ManifestTable
   /** Answers for public images of other registries. Its owner disposes it, after the registry. */
@@ -50,7 +53,15 @@ export interface GrantRequest {
   lifetimeMs: number
   /** Extra documents that exist for this grant alone: the composed record. */
   documents?: readonly GrantDocument[]
+  /**
+   * Blobs that the scope's record names, wherever they are: who reads is brought those that are not here, who writes
+   * need not push those that are anywhere. Default: of a reader the layers of its documents, of a writer none.
+   */
+  promised?: PromisedBlobs
 }
+
+/** What is promised of a digest, if anything is. */
+export type PromisedBlobs = (digest: Digest) => BlobInfo | undefined
 
 export interface GrantDocument {
   digest: Digest
@@ -82,4 +93,5 @@ export interface Grant extends Disposable {
 
 export { type ManifestTable, openManifestTable } from './manifest-table.ts'
 export { createMirror, defaultUpstreams, type Mirror, type MirrorOptions } from './mirror/index.ts'
+export { promisesOf } from './promises.ts'
 export { createRegistry, type RegistryOptions } from './registry.ts'

@@ -12,6 +12,7 @@ import { answer, blobPath, type Exchange, repositoryPath } from './exchange.ts'
 import type { GrantTable } from './grants.ts'
 import { isAnyDigest } from './manifest-document.ts'
 import { digestInvalid, onlySha256, type Refusal, refuse, uploadUnknown } from './oci-errors.ts'
+import type { Promises } from './promises.ts'
 import { parseContentRange } from './ranges.ts'
 import { parseRepository } from './routes.ts'
 import type { UploadSession, Uploads } from './uploads.ts'
@@ -19,6 +20,7 @@ import type { UploadSession, Uploads } from './uploads.ts'
 export interface PushDeps {
   store: CacheStore
   holds: Holds
+  promises: Promises
   uploads: Uploads
   grants: GrantTable
 }
@@ -45,7 +47,7 @@ export async function startPush(deps: PushDeps, exchange: Exchange): Promise<voi
     return refuse(response, notSha256(wanted))
   }
   const mayMount = !query.has('mount') || isMountable(deps, exchange)
-  if (wanted !== undefined && mayMount && (await deps.holds(grant, wanted))) {
+  if (wanted !== undefined && mayMount && (await isAnywhere(deps, grant, wanted))) {
     return created(exchange, wanted)
   }
   const session = await deps.uploads.start(grant)
@@ -54,6 +56,15 @@ export async function startPush(deps: PushDeps, exchange: Exchange): Promise<voi
   // A push in one request has no name to go on by, so nothing of it is kept when it fails.
   await using whole = session
   await finish(exchange, whole, wanted)
+}
+
+/** Here, or where the scope's record says: then it is no news, and need not come. */
+async function isAnywhere(
+  { holds, promises }: PushDeps,
+  grant: Exchange['grant'],
+  digest: Digest,
+): Promise<boolean> {
+  return (await holds(grant, digest)) || promises.find(grant, digest) !== undefined
 }
 
 /**

@@ -13,6 +13,7 @@ import { createGrantTable } from './grants.ts'
 import type { Registry, RegistryDeps } from './index.ts'
 import { removeManifest, serveManifest, takeManifest } from './manifests.ts'
 import { methodUnsupported, nameUnknown, refusalOf, refuse } from './oci-errors.ts'
+import { createPromises } from './promises.ts'
 import { continuePush, startPush } from './push.ts'
 import { parseTarget, type Route } from './routes.ts'
 import { createUploads } from './uploads.ts'
@@ -68,8 +69,9 @@ export async function createRegistry(
   const grants = createGrantTable(deps)
   const uploads = createUploads(deps, { uploadsMax, idleMs: uploadIdleMs })
   const holds = createHolds(deps, { signal: closing.signal })
-  const pushDeps = { ...deps, holds, uploads, grants }
-  const blobDeps = { ...deps, holds }
+  const promises = createPromises(deps, { waitMsMax: idleMs * 0.8 })
+  const pushDeps = { ...deps, holds, promises, uploads, grants }
+  const blobDeps = { ...deps, holds, promises }
 
   function handlerOf(route: Route): Handler | undefined {
     switch (route.type) {

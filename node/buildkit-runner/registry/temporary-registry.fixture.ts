@@ -11,6 +11,7 @@ import { type CacheStore, openCacheStore } from '../../cache-store/index.ts'
 import {
   createRegistry,
   type Grant,
+  type GrantRequest,
   openManifestTable,
   type Registry,
   type RegistryDeps,
@@ -26,8 +27,8 @@ export interface Fixture extends AsyncDisposable {
   readonly folder: string
   readonly store: CacheStore
   readonly registry: Registry
-  reader(documents?: Parameters<Registry['grant']>[0]['documents']): Grant
-  writer(of?: Scope): Grant
+  reader(documents?: GrantRequest['documents']): Grant
+  writer(of?: Scope, promised?: GrantRequest['promised']): Grant
   /** A writer whose tags and manifests are the scope's. */
   keeper(of?: Scope): Grant
   /** Puts bytes into the store, past the registry. */
@@ -49,9 +50,14 @@ export interface Answer {
 }
 
 export async function openFixture(
-  options: RegistryOptions & { contentFile?: RegistryDeps['contentFile']; log?: Logger } = {},
+  options: RegistryOptions & {
+    contentFile?: RegistryDeps['contentFile']
+    sources?: (store: CacheStore) => RegistryDeps['sources']
+    log?: Logger
+  } = {},
 ): Promise<Fixture> {
-  const { contentFile = () => undefined, log = silentLogger, ...registryOptions } = options
+  const { contentFile = () => undefined, log = silentLogger, ...rest } = options
+  const { sources: makeSources, ...registryOptions } = rest
   await using stack = new AsyncDisposableStack()
   const folder = await mkdtemp(path.join(os.tmpdir(), 'hearth-registry-'))
   stack.defer(() => rm(folder, { recursive: true, force: true }))
@@ -59,8 +65,12 @@ export async function openFixture(
   const manifests = stack.use(
     await openManifestTable({ store, log }, { folder: path.join(folder, 'manifests') }),
   )
+  const sources = makeSources?.(store)
   const registry = stack.use(
-    await createRegistry({ store, log, contentFile, manifests }, registryOptions),
+    await createRegistry(
+      { store, log, contentFile, manifests, ...(sources === undefined ? {} : { sources }) },
+      registryOptions,
+    ),
   )
   const held = stack.move()
 
@@ -75,7 +85,13 @@ export async function openFixture(
         lifetimeMs: hour,
         ...(documents === undefined ? {} : { documents }),
       }),
-    writer: (of = scope) => registry.grant({ scope: of, right: 'write', lifetimeMs: hour }),
+    writer: (of = scope, promised) =>
+      registry.grant({
+        scope: of,
+        right: 'write',
+        lifetimeMs: hour,
+        ...(promised === undefined ? {} : { promised }),
+      }),
     keeper: (of = scope) =>
       registry.grant({ scope: of, right: 'write', tags: 'of the scope', lifetimeMs: hour }),
     async put(bytes, of = scope) {
