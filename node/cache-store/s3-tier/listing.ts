@@ -102,8 +102,11 @@ async function read(
 ): Promise<StoredFragment | undefined> {
   const { key, modifiedMs } = object
   const found = await bucket.get(key, { bytesMax: fragmentObjectBytesMax, signal })
-  // Swept since it was listed.
-  if (found === undefined) return undefined
+  if (found === undefined) {
+    // Swept since it was listed.
+    await presence.forgetFragments([key])
+    return undefined
+  }
   if (found.etag === object.etag && found.bytes.length !== object.size) {
     throw new HearthError('unavailable', `${key} did not arrive whole from the object store`)
   }

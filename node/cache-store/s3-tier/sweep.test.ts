@@ -6,14 +6,13 @@ import {
   ListMultipartUploadsCommand,
   ListObjectsV2Command,
   PutObjectCommand,
-  S3Client,
 } from '@aws-sdk/client-s3'
 import test from 'ava'
 import { type Digest, digestHex, digestOf } from '../../../core/digest.ts'
 import { type S3Server, startS3 } from '../../../test/harness/index.ts'
 import { fork, never, scope } from '../temporary-store.fixture.ts'
 import type { S3TierLimits, StoredFragment } from './index.ts'
-import { collectLog, makeFragment, ownPlace, startNode, until } from './tier.fixture.ts'
+import { clientOf, collectLog, makeFragment, ownPlace, startNode, until } from './tier.fixture.ts'
 
 const dayMs = 86_400_000
 const all = { known: new Set<Digest>(), signal: never }
@@ -49,11 +48,6 @@ const blobKeys = ({ blobs }: StoredFragment) =>
   blobs.map(({ digest }) => `blobs/sha256/${digestHex(digest)}`)
 const fragmentKey = ({ bytes }: StoredFragment) =>
   `fragments/${scope.project}/${scope.line}/${digestHex(digestOf(bytes))}`
-
-function clientOf({ endpoint, region, accessKeyId, secretAccessKey }: S3Server): S3Client {
-  const credentials = { accessKeyId, secretAccessKey }
-  return new S3Client({ endpoint, region, credentials, forcePathStyle: true })
-}
 
 test('what nobody has touched for a month goes, then its blobs; what others need stays', async (t) => {
   const url = ownPlace(s3)

@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import path from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
+import { DeleteObjectCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3'
 import type { ExecutionContext } from 'ava'
 import { digestOf } from '../../../core/digest.ts'
 import { createLogger, type Logger, silentLogger } from '../../../core/log.ts'
@@ -119,4 +120,18 @@ export async function makeFragment(
   const names = blobs.map(({ digest }) => digest)
   const bytes = Buffer.from(JSON.stringify({ version: 1, fragment: fragments, names }))
   return { statement: Buffer.from(`signed ${digestOf(bytes)}`), bytes, blobs }
+}
+
+export function clientOf({ endpoint, region, accessKeyId, secretAccessKey }: S3Server): S3Client {
+  const credentials = { accessKeyId, secretAccessKey }
+  return new S3Client({ endpoint, region, credentials, forcePathStyle: true })
+}
+
+export async function putObject(server: S3Server, key: string, bytes: Uint8Array): Promise<void> {
+  const command = new PutObjectCommand({ Bucket: server.bucket, Key: key, Body: bytes })
+  await clientOf(server).send(command)
+}
+
+export async function removeObject(server: S3Server, key: string): Promise<void> {
+  await clientOf(server).send(new DeleteObjectCommand({ Bucket: server.bucket, Key: key }))
 }
