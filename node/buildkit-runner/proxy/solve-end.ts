@@ -195,6 +195,7 @@ async function keepCache(
     cache: CacheAccess
     records: Records
     quiet: QuietTime
+    steps: SolveSteps
     stopped: AbortSignal
     log: Logger
   },
@@ -210,7 +211,9 @@ async function keepCache(
     if (outcome.type === 'failed') throw new HearthError('unavailable', outcome.reason)
     const exported = deps.cache.exported()
     if (exported === undefined) return { outcome: nothing, reason: 'no layer to export' }
-    const { fragment } = await deps.records.keep(scope, exported)
+    const { fragment } = await deps.records.keep(scope, exported, {
+      operations: deps.steps.operations(),
+    })
     return { outcome: KeepOutcome.KEEP_OUTCOME_KEPT, reason: '', fragment }
   } catch (error) {
     // BuildKit tells of what followed from this node's own trouble, not of the trouble.

@@ -3,7 +3,7 @@ import type { Digest } from '../../../core/digest.ts'
 import { describeError } from '../../../core/errors.ts'
 import { formatVersions } from '../../../core/format-version.ts'
 import type { Logger } from '../../../core/log.ts'
-import { type Scope, type ScopeId, scopeId } from '../../../core/scope.ts'
+import { type Scope, scopeId } from '../../../core/scope.ts'
 import type { FragmentStatement } from '../../../mesh/fragments/index.ts'
 import type { Member, Mesh } from '../../../mesh/index.ts'
 import type { KeyedOperation } from '../../../plan/index.ts'
@@ -11,20 +11,20 @@ import type { BlobInfo, CacheStore } from '../../cache-store/index.ts'
 import type { S3Tier } from '../../cache-store/s3-tier/index.ts'
 import type { BlobSources, Whereabouts } from '../../cache-store/sources/index.ts'
 import { createArrivals } from './arrivals.ts'
-import { readDocument, writeDocument } from './documents.ts'
+import { writeDocument } from './documents.ts'
+import { readExportedRecord } from './exported-record.ts'
 import { readFragment, writeFragment } from './fragment.ts'
-import { type FragmentRows, openFragmentRows } from './fragment-rows.ts'
-import { compareText, type Descriptor, type Graph, usefulPart } from './graph.ts'
+import { openFragmentRows } from './fragment-rows.ts'
+import { compareText, type Graph, usefulPart } from './graph.ts'
 import type { ComposedRecord, KeepResult, Records } from './index.ts'
 import { createKeeping } from './keeping.ts'
 import { lackedLine } from './lacked.ts'
-import { parseCacheManifest, parseJson } from './manifest.ts'
-import { configShape, parseConfig } from './record.ts'
-import { createScopeRecord, type KeptFragment, type ScopeRecord } from './scope-record.ts'
+import type { KeptFragment, ScopeRecord } from './scope-record.ts'
+import { createScopeRecords } from './scope-records.ts'
 import { createSecondCopies } from './second-copies.ts'
 import type { ServedRecord } from './serve-record.ts'
 import { labelSteps, layersOfSteps, withEarlierLabels } from './step-results.ts'
-import { finish, inSlices, type Steps } from './steps.ts'
+import { inSlices } from './steps.ts'
 
 export interface RecordsDeps {
   store: CacheStore
@@ -50,9 +50,6 @@ export interface RecordsOptions {
 /** A record lists everything that its scope may want; what a build then reads or exports is what it uses. */
 const onOffer = { isUse: false }
 
-/** Scopes whose union stays in memory; the others are read again, in a few milliseconds, when asked for. */
-const scopesInMemoryMax = 64
-
 /**
  * @param deps stay open until this is disposed.
  * @throws HearthError `environment`, `corrupt` when the folder cannot be used.
@@ -65,85 +62,20 @@ export async function createRecords(
   const news = mesh?.fragments
   const { readyMsMax = 3_000, settleMsMax = 5 * 60_000 } = options
   const rows = await openFragmentRows(options.folder, log)
-  const scopes = new Map<ScopeId, ScopeRecord>()
-  const turns = new Map<ScopeId, Promise<unknown>>()
   const onChange = new Set<(scope: Scope) => void>()
-  /** Whose served record is older than their union. */
-  const stale = new WeakSet<ScopeRecord>()
-
-  /** What changes a scope's record comes one after the other. */
-  function inTurn<T>(scope: Scope, work: () => Promise<T>): Promise<T> {
-    const id = scopeId(scope)
-    const done = (turns.get(id) ?? Promise.resolve()).then(work)
-    const quiet = done
-      .catch(() => {})
-      .finally(() => {
-        if (turns.get(id) === quiet) turns.delete(id)
-      })
-    turns.set(id, quiet)
-    return done
-  }
-
-  /** The scope used longest ago makes room. */
-  function remember(id: ScopeId, record: ScopeRecord): ScopeRecord {
-    scopes.delete(id)
-    scopes.set(id, record)
-    for (const oldest of scopes.keys()) {
-      if (scopes.size <= scopesInMemoryMax) break
-      scopes.delete(oldest)
-    }
-    return record
-  }
-
-  function recordOf(scope: Scope): ScopeRecord {
-    const id = scopeId(scope)
-    return remember(id, scopes.get(id) ?? finish(load(scope, rows, log)))
-  }
-
-  async function recordInSlices(scope: Scope): Promise<ScopeRecord> {
-    const id = scopeId(scope)
-    const loaded = scopes.get(id) ?? (await inSlices(load(scope, rows, log)))
-    // Somebody who could not wait may have loaded it meanwhile.
-    return remember(id, scopes.get(id) ?? loaded)
-  }
 
   function whereabouts(scope: Scope, blob: BlobInfo): Whereabouts | undefined {
     if (sources !== undefined) return sources.whereabouts(scope, blob)
     return store.stat(scope, blob.digest)?.size === blob.size ? 'held' : undefined
   }
 
-  /** Looks at the blobs without pinning them: a pin counts as a use, and most may not be served at all. */
-  function refresh(scope: Scope, record: ScopeRecord): Steps<ServedRecord> {
-    stale.delete(record)
-    return record.refresh((blob) => whereabouts(scope, blob))
-  }
-
-  /** Nobody waits for it: what comes at once becomes one. */
-  function refreshSoon(scope: Scope, record: ScopeRecord): void {
-    if (stale.has(record)) return
-    stale.add(record)
-    void inTurn(scope, async () => {
-      if (stale.has(record)) await inSlices(refresh(scope, record))
-    })
-  }
-
-  async function isCurrent(scope: Scope, record: ScopeRecord): Promise<boolean> {
-    const { served } = record
-    if (served === undefined || stale.has(record) || served.lacking.length > 0) return false
-    if (sources === undefined) return true
-    const { descriptors } = record.union
-    return await inSlices(areDeliverable())
-
-    function* areDeliverable(): Steps<boolean> {
-      for (const [position, digest] of (served?.blobs ?? []).entries()) {
-        const size = descriptors.get(digest)?.descriptor.size
-        if (size === undefined) return false
-        if (whereabouts(scope, { digest, size }) === undefined) return false
-        if (position % 100 === 99) yield
-      }
-      return true
-    }
-  }
+  const scopes = createScopeRecords({
+    rows,
+    whereabouts,
+    isElsewherePossible: sources !== undefined,
+    log,
+  })
+  const { inTurn } = scopes
 
   /** In the scope's turn. @param fragment.bytes absent when they are in its row. */
   async function join(
@@ -170,19 +102,21 @@ export async function createRecords(
   }
 
   function has({ scope, digest, sequence, isKept }: FragmentStatement): boolean {
-    const record = scopes.get(scopeId(scope))
+    const record = scopes.known(scope)
     if (record === undefined) return true
     const known = record.fragments.get(digest)
     if (known === undefined) return false
     return known.sequence > sequence || (known.sequence === sequence && (known.isKept || !isKept))
   }
 
+  const canBeHad = (scope: Scope) => (blob: BlobInfo) => whereabouts(scope, blob) !== undefined
+
   const others = (): readonly Member[] =>
     mesh?.host.members().filter(({ membership }) => membership.roles.includes('node')) ?? []
 
   async function setKept(scope: Scope, digest: Digest): Promise<void> {
     await inTurn(scope, async () => {
-      const record = await recordInSlices(scope)
+      const record = await scopes.load(scope)
       const known = record.fragments.get(digest)
       const bytes = rows.get(scope, digest)?.bytes
       if (known === undefined || bytes === undefined || known.isKept) return
@@ -222,10 +156,10 @@ export async function createRecords(
           take: ({ statement, bytes, graph }) =>
             inTurn(statement.scope, async () => {
               const { scope, digest, sequence, isKept } = statement
-              const record = await recordInSlices(scope)
+              const record = await scopes.load(scope)
               if (has(statement)) return
               await join(scope, record, { digest, sequence, isKept, graph, bytes })
-              refreshSoon(scope, record)
+              scopes.refreshSoon(scope, record)
             }),
           log,
         })
@@ -283,7 +217,7 @@ export async function createRecords(
     exported: Graph,
     operations: readonly KeyedOperation[],
   ): Promise<KeepResult> {
-    const record = await recordInSlices(scope)
+    const record = await scopes.load(scope)
     const steps = withEarlierLabels(exported, labelSteps(exported, operations), graphsOf(record))
     const graph = { ...exported, steps }
     const { digest, bytes } = writeFragment(graph)
@@ -301,7 +235,7 @@ export async function createRecords(
       await news?.publish({ scope, digest, size: bytes.length, sequence, isKept })
     }
     if (!isKept || s3 !== undefined) watchOver(scope, { digest, sequence, bytes, graph })
-    await inSlices(refresh(scope, record))
+    await scopes.refresh(scope, record)
     return { fragment: digest, added: known === undefined }
   }
 
@@ -311,7 +245,7 @@ export async function createRecords(
 
   return {
     async keep(scope, manifest, { operations = [] } = {}) {
-      const exported = await readExport(store, scope, manifest, (blob) => whereabouts(scope, blob))
+      const exported = await readExportedRecord(store, scope, manifest, canBeHad(scope))
       const graph = usefulPart(exported)
       if (graph.records.size === 0) {
         log.info({ scope: scopeId(scope), manifest }, 'an exported record has no layer to be had')
@@ -325,12 +259,12 @@ export async function createRecords(
     async ready(scope, { signal }) {
       const limit = AbortSignal.any([signal, AbortSignal.timeout(readyMsMax)])
       const work = async (): Promise<void> => {
-        const record = scopes.get(scopeId(scope)) ?? (await recordInSlices(scope))
+        const record = scopes.known(scope) ?? (await scopes.load(scope))
         await untilAborted(arrivals?.want(scope), limit)
-        if (await isCurrent(scope, record)) return
+        if (await scopes.isCurrent(scope, record)) return
         await inTurn(scope, async () => {
-          const now = await recordInSlices(scope)
-          if (!(await isCurrent(scope, now))) await inSlices(refresh(scope, now))
+          const now = await scopes.load(scope)
+          if (!(await scopes.isCurrent(scope, now))) await scopes.refresh(scope, now)
         })
       }
       try {
@@ -340,12 +274,12 @@ export async function createRecords(
       }
     },
     compose(scope): ComposedRecord {
-      const record = recordOf(scope)
-      let served = record.served ?? finish(refresh(scope, record))
+      const record = scopes.now(scope)
+      let served = record.served ?? scopes.refreshNow(scope, record)
       let pin = store.pin(scope, served.blobs, onOffer)
       if (hasLost(scope, record, served, pin.held)) {
         // Something was evicted since the record was made. Nothing can be between looking and pinning.
-        served = finish(refresh(scope, record))
+        served = scopes.refreshNow(scope, record)
         const whole = store.pin(scope, served.blobs, onOffer)
         pin[Symbol.dispose]()
         pin = whole
@@ -368,14 +302,14 @@ export async function createRecords(
       const all = [...rows.scopes(), ...(news?.scopes() ?? [])]
       return [...new Map(all.map((scope) => [scopeId(scope), scope])).values()]
     },
-    stepLayers: (scope) => layersOfSteps(graphsOf(recordOf(scope))),
+    stepLayers: (scope) => layersOfSteps(graphsOf(scopes.now(scope))),
     onChange(listener) {
       onChange.add(listener)
       return { [Symbol.dispose]: () => void onChange.delete(listener) }
     },
     async reset(scope) {
       await inTurn(scope, async () => {
-        scopes.delete(scopeId(scope))
+        scopes.drop(scope)
         arrivals?.forget(scope)
         const known = news?.of(scope).map(({ statement }) => statement.digest) ?? []
         for (const digest of known) keeping?.unwatch(scope, digest)
@@ -383,7 +317,7 @@ export async function createRecords(
         await news?.forget(scope, known)
       })
       // A build may have read the rows again meanwhile.
-      scopes.delete(scopeId(scope))
+      scopes.drop(scope)
       for (const tell of onChange) tell(scope)
     },
     async [Symbol.asyncDispose]() {
@@ -392,7 +326,7 @@ export async function createRecords(
       await arrivals?.[Symbol.asyncDispose]()
       await secondCopies?.[Symbol.asyncDispose]()
       keeping?.[Symbol.dispose]()
-      await Promise.all(turns.values())
+      await scopes.idle()
       await rows[Symbol.asyncDispose]()
     },
   }
@@ -424,44 +358,6 @@ function candidateOf({ membership }: Member) {
   // Roles that are no word of the mesh's own; the coordinator names the platform so.
   const platform = membership.roles.find((role) => role.includes('/'))
   return { peerId: membership.peerId, platform }
-}
-
-/** Reads the scope's fragments from their rows. What cannot be read is a lost hit and a log line. */
-function* load(scope: Scope, rows: FragmentRows, log: Logger): Steps<ScopeRecord> {
-  const record = createScopeRecord()
-  const inOrder = rows.ofScope(scope).sort((a, b) => a.row.sequence - b.row.sequence)
-  for (const { digest, row } of inOrder) {
-    yield
-    const { sequence, version, bytes, isKept = true } = row
-    const fields = { scope: scopeId(scope), fragment: digest }
-    if (version > formatVersions.fragment) {
-      log.warn({ ...fields, version }, 'a cache fragment of a newer Hearth is ignored')
-      continue
-    }
-    try {
-      const graph = readFragment(bytes, sequence)
-      yield* record.add({ digest, sequence, isKept, graph })
-    } catch (error) {
-      log.warn({ ...fields, error: describeError(error) }, 'a cache fragment cannot be read')
-    }
-  }
-  return record
-}
-
-/** The graph of an exported record, without the results whose layers cannot be had whole. */
-async function readExport(
-  store: CacheStore,
-  scope: Scope,
-  digest: Digest,
-  whereabouts: (blob: BlobInfo) => Whereabouts | undefined,
-): Promise<Graph> {
-  const manifest = parseCacheManifest(await readDocument(store, scope, digest))
-  const had = new Map<Digest, Descriptor>()
-  for (const layer of manifest.layers) {
-    if (whereabouts(layer) !== undefined) had.set(layer.digest, layer)
-  }
-  const bytes = await readDocument(store, scope, manifest.config.digest)
-  return parseConfig(parseJson(bytes, configShape, 'a cache record'), had, 0)
 }
 
 async function untilAborted(work: Promise<void> | undefined, signal: AbortSignal): Promise<void> {

@@ -71,6 +71,8 @@ export interface Graph {
   readonly records: ReadonlyMap<string, GraphRecord>
   /** Of every blob of every chain. */
   readonly descriptors: ReadonlyMap<Digest, LabelledDescriptor>
+  /** In a fragment: record keys by step key (step-results.ts), as far as whoever built it knew. */
+  readonly steps?: ReadonlyMap<Digest, string>
 }
 
 export const emptyGraph: Graph = { records: new Map(), descriptors: new Map() }
