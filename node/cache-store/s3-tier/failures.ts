@@ -19,7 +19,7 @@ const wrongKeys: Meaning = {
 }
 const otherRegion: Meaning = {
   code: 'environment',
-  hint: "name the bucket's region with --s3-region",
+  hint: "name the bucket's region in AWS_REGION",
 }
 const clocks: Meaning = { code: 'environment', hint: "set this machine's clock" }
 const authority: Meaning = {
