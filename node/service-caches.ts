@@ -85,7 +85,11 @@ export async function* verifyBlobs(
  */
 export async function resetProject(deps: CachesDeps, project: string): Promise<number> {
   let bytesFreed = 0
-  for (const scope of scopesOf(deps).filter((candidate) => candidate.project === project)) {
+  // Also those of which this node knows only what others have told it.
+  const all = [...scopesOf(deps), ...deps.records.scopes()].filter(
+    (scope) => scope.project === project,
+  )
+  for (const scope of new Map(all.map((each) => [scopeId(each), each])).values()) {
     // The one that can refuse goes first: a scope is forgotten whole or not at all.
     bytesFreed += (await deps.daemons.reset(scope)).bytesFreed
     await deps.records.reset(scope)

@@ -31,6 +31,8 @@ export interface CoordinatorMesh extends AsyncDisposable {
 export interface EnrollingPeer {
   readonly nodeId: string
   readonly peerId: string
+  /** "os/arch" that it builds. */
+  readonly platform: string
   /** Multiaddresses. */
   readonly meshAddresses: readonly string[]
   readonly bulkAddress: string

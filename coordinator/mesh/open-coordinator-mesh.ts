@@ -98,7 +98,7 @@ export async function openCoordinatorMesh(
       const membership = authority.issue({
         peerId: peer.peerId,
         nodeId: peer.nodeId,
-        roles: ['node'],
+        roles: ['node', peer.platform],
         addresses: meshAddresses,
         bulkAddress: peer.bulkAddress,
         otherAddresses: peer.otherAddresses,

@@ -107,6 +107,7 @@ async function join(
       : deps.mesh.enrol({
           nodeId,
           peerId,
+          platform: facts.platform,
           meshAddresses,
           bulkAddress,
           otherAddresses: [facts.buildAddress, facts.controlAddress].filter(Boolean),

@@ -12,7 +12,7 @@ export interface Membership {
   readonly peerId: string
   /** Hearth's id of the node; the coordinator's own membership has one too. */
   readonly nodeId: string
-  /** "node", "coordinator", "hub"; what is unknown is left alone. */
+  /** "node", "coordinator", "hub", and the "os/arch" that a node builds; what is unknown is left alone. */
   readonly roles: readonly string[]
   /** Multiaddresses with TCP ports, as others reach the peer; empty when it only dials. */
   readonly addresses: readonly string[]

@@ -109,7 +109,16 @@ export async function createRecords(
     return known.sequence > sequence || (known.sequence === sequence && (known.isKept || !isKept))
   }
 
-  const canBeHad = (scope: Scope) => (blob: BlobInfo) => whereabouts(scope, blob) !== undefined
+  /**
+   * Whoever is elsewhere asked for a blob knows no scopes, and a layer that BuildKit takes for foreign is in its
+   * manifest without ever having been pushed: so what the scope does not hold must be in its record already.
+   */
+  const canBeHad = (scope: Scope, { union }: ScopeRecord) => {
+    return (blob: BlobInfo): boolean => {
+      if (store.stat(scope, blob.digest)?.size === blob.size) return true
+      return union.descriptors.has(blob.digest) && whereabouts(scope, blob) !== undefined
+    }
+  }
 
   const others = (): readonly Member[] =>
     mesh?.host.members().filter(({ membership }) => membership.roles.includes('node')) ?? []
@@ -245,7 +254,9 @@ export async function createRecords(
 
   return {
     async keep(scope, manifest, { operations = [] } = {}) {
-      const exported = await readExportedRecord(store, scope, manifest, canBeHad(scope))
+      const record = await scopes.load(scope)
+      const isHad = canBeHad(scope, record)
+      const exported = await readExportedRecord(store, scope, manifest, isHad)
       const graph = usefulPart(exported)
       if (graph.records.size === 0) {
         log.info({ scope: scopeId(scope), manifest }, 'an exported record has no layer to be had')
@@ -355,7 +366,6 @@ function graphsOf({ fragments }: ScopeRecord): Graph[] {
 }
 
 function candidateOf({ membership }: Member) {
-  // Roles that are no word of the mesh's own; the coordinator names the platform so.
   const platform = membership.roles.find((role) => role.includes('/'))
   return { peerId: membership.peerId, platform }
 }
