@@ -7,6 +7,7 @@ import { readResolver } from '../../core/name-servers.ts'
 import { lookUpProgram } from '../../core/programs.ts'
 import { dataFolderProblem } from '../daemon/data-folder.ts'
 import { isRoot } from '../folders.ts'
+import { readNodeSettings } from '../node-settings.ts'
 import { findDataFolder, readLayers } from '../settings.ts'
 import type { Terminal } from '../terminal.ts'
 import { formatBytes } from '../units.ts'
@@ -36,6 +37,7 @@ export function nodeChecks(terminal: Terminal, data: string | undefined): Check[
     ['overlayfs', () => checkOverlay()],
     ['data folder', () => checkDataFolder(terminal, data)],
     ['disk', () => checkDisk(terminal, data)],
+    ['object store', ({ signal }) => checkObjectStore(terminal, data, signal)],
     ['other platforms', () => checkEmulation()],
   ]
   return checks.map(([name, run]) => ({ name, needed: 'node', run }))
@@ -146,6 +148,20 @@ async function checkDisk(terminal: Terminal, data: string | undefined): Promise<
   if (free >= diskFreeWanted) return { state: 'ok', found }
   const fix = `free some space: ${formatBytes(diskFreeWanted)} make a useful cache`
   return { state: free < diskFreeMinimum ? 'problem' : 'warning', found, fix }
+}
+
+async function checkObjectStore(
+  terminal: Terminal,
+  data: string | undefined,
+  signal: AbortSignal,
+): Promise<Finding> {
+  const { s3 } = await readNodeSettings(await readLayers(terminal, { data }))
+  if (s3 === undefined) {
+    return { state: 'ok', found: 'none is set (optional: the cache outlives every machine there)' }
+  }
+  // The SDK takes a while to load.
+  const { tryObjectStore } = await import('./object-store.ts')
+  return await tryObjectStore(s3, { signal })
 }
 
 /** Emulators for platforms that this machine's processor does not run; nobody has to have them. */
