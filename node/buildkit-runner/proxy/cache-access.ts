@@ -5,7 +5,7 @@ import { buildCertificateMs } from '../../../core/limits.ts'
 import type { Scope } from '../../../core/scope.ts'
 import type { SolveRequest } from '../../../proto/generated/buildkit/control.ts'
 import { lackedLine, type Records, recordTag } from '../records/index.ts'
-import type { Registry } from '../registry/index.ts'
+import { promisesOf, type Registry } from '../registry/index.ts'
 import { type CacheEntry, imageCompressionOf } from './solve-edits.ts'
 
 /** Disposal unpins the record and ends the grants. */
@@ -43,7 +43,9 @@ export function openCacheAccess(
     record.layers === 0
       ? undefined
       : stack.use(deps.registry.grant({ ...grant, right: 'read', documents: record.documents }))
-  const writing = stack.use(deps.registry.grant({ ...grant, right: 'write' }))
+  // What this build reuses is exported again as part of its record, and need not come here for that.
+  const promised = promisesOf(record.documents)
+  const writing = stack.use(deps.registry.grant({ ...grant, right: 'write', promised }))
   const held = stack.move()
   const refOf = (capability: string): string => `${registryHost}/${capability}/cache:${recordTag}`
   return {

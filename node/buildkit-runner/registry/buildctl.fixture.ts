@@ -15,6 +15,8 @@ export interface TestBuild {
   /** More attributes of the export, such as `compression=estargz`. */
   exportWith?: string
   noCache?: boolean
+  /** The image is of no use: only the cache counts. */
+  withoutOutput?: boolean
 }
 
 export interface BuildResult {
@@ -22,7 +24,7 @@ export interface BuildResult {
   readonly output: string
   /** Steps by their text, such as `COPY a /a`: reused or run. */
   readonly steps: ReadonlyMap<string, 'cached' | 'ran'>
-  /** Of the image, lowest first; empty when the build failed. */
+  /** Of the image, lowest first; empty when there is none. */
   readonly layers: readonly string[]
 }
 
@@ -51,12 +53,13 @@ export async function build(folder: string, request: TestBuild): Promise<BuildRe
     ...['--addr', request.address, 'build', '--progress', 'plain'],
     ...['--frontend', 'dockerfile.v0'],
     ...['--local', `context=${context}`, '--local', `dockerfile=${context}`],
-    ...['--output', `type=oci,tar=false,dest=${image}`],
+    ...(request.withoutOutput ? [] : ['--output', `type=oci,tar=false,dest=${image}`]),
     ...cache('--import-cache', request.importFrom),
     ...cache('--export-cache', request.exportTo, `,mode=max${request.exportWith ?? ''}`),
     ...(request.noCache ? ['--no-cache'] : []),
   ])
-  const layers = exitCode === 0 ? await layersOf(image) : []
+  const isThere = exitCode === 0 && !request.withoutOutput
+  const layers = isThere ? await layersOf(image) : []
   return { exitCode, output, steps: stepsOf(output), layers }
 }
 

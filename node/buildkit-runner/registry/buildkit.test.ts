@@ -3,7 +3,7 @@ import test from 'ava'
 import { type Digest, digestHex } from '../../../core/digest.ts'
 import { startBuildkitd } from '../../../test/harness/index.ts'
 import { base, build, run } from './buildctl.fixture.ts'
-import type { Grant, GrantDocument } from './index.ts'
+import { type Grant, type GrantDocument, promisesOf } from './index.ts'
 import { type Fixture, openFixture, scope } from './temporary-registry.fixture.ts'
 
 const dockerfile = `${base}${run('one')}COPY file /file\n${run('two')}`
@@ -107,4 +107,58 @@ test('a blob that a record promised in vain fails the build, and the grant knows
   // Without the import the same daemon builds it.
   const replayed = await build(fixture.folder, { ...request, address: second.address })
   t.is(replayed.exitCode, 0, replayed.output)
+})
+
+test('an export with everything reused moves no layer here that a peer has', async (t) => {
+  await using first = await startBuildkitd()
+  await using there = await openFixture()
+  using writing = there.writer()
+  const request = { dockerfile, files: { file: 'content' } }
+  const exportTo = refOf(there, writing)
+  const built = await build(there.folder, { ...request, address: first.address, exportTo })
+  t.is(built.exitCode, 0, built.output)
+  const documents = await documentsOf(there, writing)
+  const [manifest] = documents
+  const { config } = JSON.parse(Buffer.from(manifest?.bytes ?? []).toString())
+  documents.push({ ...config, bytes: await readBlob(there, config.digest) })
+
+  const brought: Digest[] = []
+  await using here = await openFixture({
+    sources: (store) => ({
+      whereabouts: (of, { digest }) => (there.store.stat(of, digest) ? 'near' : undefined),
+      async bring(of, { digest, size }) {
+        brought.push(digest)
+        await using writer = await store.createWriter(of)
+        await writer.write(await readBlob(there, digest))
+        await writer.commit(digest)
+        return { type: 'brought', bytesBySource: new Map([['there', size]]) }
+      },
+    }),
+  })
+  await using second = await startBuildkitd()
+  using reading = here.reader(documents)
+  using keeping = here.writer(scope, promisesOf(documents))
+  const reused = {
+    ...request,
+    address: second.address,
+    importFrom: refOf(here, reading),
+    exportTo: refOf(here, keeping),
+  }
+  const withoutOutput = await build(here.folder, { ...reused, withoutOutput: true })
+  t.is(withoutOutput.exitCode, 0, withoutOutput.output)
+  t.deepEqual([...withoutOutput.steps.values()], Array(steps).fill('cached'))
+  t.deepEqual(brought, [])
+  const layersOf = (record: { bytes: Uint8Array } | undefined) =>
+    (JSON.parse(Buffer.from(record?.bytes ?? []).toString()).layers as { digest: Digest }[])
+      .map(({ digest }) => digest)
+      .sort()
+  const [exported] = await documentsOf(here, keeping)
+  t.deepEqual(layersOf(exported), layersOf(manifest))
+
+  // What is asked for is brought, in the same daemon's life.
+  const withOutput = await build(here.folder, reused)
+  t.is(withOutput.exitCode, 0, withOutput.output)
+  t.deepEqual(withOutput.layers, built.layers)
+  t.deepEqual(brought.sort(), [...built.layers].sort() as Digest[])
+  t.is(reading.undeliverable.size, 0)
 })
