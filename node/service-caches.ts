@@ -1,9 +1,15 @@
 /** What this node's caches hold, whether they are sound, and how a project is forgotten. */
 import { type Scope, type ScopeId, scopeId, splitScopeId } from '../core/scope.ts'
-import type { NodeCacheUsage, ScopeUsage, VerifyEvent } from '../proto/generated/hearth/v1/node.ts'
+import type {
+  NodeCacheUsage,
+  ObjectStoreState,
+  ScopeUsage,
+  VerifyEvent,
+} from '../proto/generated/hearth/v1/node.ts'
 import type { DaemonPool } from './buildkit-runner/daemon/index.ts'
 import type { Records } from './buildkit-runner/records/index.ts'
 import type { CacheStore } from './cache-store/index.ts'
+import type { S3Tier } from './cache-store/s3-tier/index.ts'
 import type { CachesUsage, DiskBudget } from './disk/index.ts'
 
 export interface CachesDeps {
@@ -11,6 +17,8 @@ export interface CachesDeps {
   records: Records
   daemons: DaemonPool
   disk: DiskBudget
+  /** The object store behind all nodes, where there is one. */
+  s3?: Pick<S3Tier, 'state' | 'reset'> | undefined
 }
 
 /** @param options.project empty for all. */
@@ -42,7 +50,12 @@ export async function measureUsage(
       floorFreeBytes: marks.floor,
     },
     projects: caches.projects.filter(({ project }) => isAsked(project)),
+    objectStore: describeObjectStore(deps),
   }
+}
+
+function describeObjectStore({ s3 }: CachesDeps): ObjectStoreState | undefined {
+  return s3 && { trouble: '', ...s3.state() }
 }
 
 function describeScope(deps: CachesDeps, caches: CachesUsage, scope: Scope): ScopeUsage {
@@ -78,6 +91,9 @@ export async function* verifyBlobs(
   }
 }
 
+/** Removing some hundred fragments, one by one. */
+const objectStoreMs = 5 * 60_000
+
 /**
  * Forgets everything of a project, in all its trust lines.
  * @returns bytes freed on disk.
@@ -95,5 +111,7 @@ export async function resetProject(deps: CachesDeps, project: string): Promise<n
     await deps.records.reset(scope)
     bytesFreed += (await deps.store.reset(scope)).bytesFreed
   }
+  // Every node does so: whichever is the last leaves nothing that an earlier one was still uploading.
+  await deps.s3?.reset(project, { signal: AbortSignal.timeout(objectStoreMs) })
   return bytesFreed
 }

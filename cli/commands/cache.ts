@@ -55,7 +55,7 @@ function describeUsage(nodes: readonly NodeCacheUsage[]): string[] {
   const rows = nodes.flatMap((node) =>
     node.scopes.map((usage) => ({ ...usage, nodeId: node.nodeId })),
   )
-  const totals = nodes.flatMap(describeDisk)
+  const totals = nodes.flatMap((node) => [...describeDisk(node), ...describeObjectStore(node)])
   if (rows.length === 0) return [...totals, 'No cache yet.']
   const table = formatTable<(typeof rows)[number]>(
     [
@@ -112,6 +112,16 @@ function describeDisk({ nodeId, disk, storeBytes, diskFreeBytes }: NodeCacheUsag
     `  no new builds below ${formatBytes(disk.minimumFreeBytes)} free, builds are stopped below ` +
       formatBytes(disk.floorFreeBytes),
   ]
+}
+
+function describeObjectStore({ objectStore }: NodeCacheUsage): string[] {
+  if (objectStore === undefined) return []
+  const { queuedFragments, queuedBytes, trouble } = objectStore
+  const waiting =
+    queuedFragments === 0
+      ? 'has everything'
+      : `still gets ${queuedFragments} builds' cache (${formatBytes(queuedBytes)})`
+  return [`  the object store ${waiting}${trouble === '' ? '' : `; ${trouble}`}`]
 }
 
 async function verifyCache(terminal: Terminal, flags: Flags): Promise<number> {

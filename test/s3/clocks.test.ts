@@ -43,7 +43,7 @@ for (const [how, offMs] of [
       const answer = await fetch(await tier.urlOf(blob.digest))
       t.is(answer.status, 200)
       t.is((await answer.arrayBuffer()).byteLength, 1000)
-      await tier.reset(scope, { signal: never })
+      await tier.reset(scope.project, { signal: never })
       // Younger than a day, whatever this clock says.
       t.deepEqual(await tier.sweep({ signal: never }), { objects: 0, bytesFreed: 0 })
     },

@@ -19,12 +19,15 @@ export const fragmentObjectVersion = 1
 /** A record of 1 MiB may be made of some larger fragments, but hardly of one that is larger than this. */
 export const fragmentObjectBytesMax = 16 * mib
 
+/** With the membership of its maker, a statement takes some kilobytes. */
+const statementCharactersMax = 65_536
+
 const lineFeed = Buffer.from('\n')
 const stampShape = z.looseObject({ version: z.int().min(1) })
 const sumShape = z.looseObject({ sha256: z.string() })
 const digestShape = z.custom<Digest>((value) => typeof value === 'string' && isDigest(value))
 const headShape = z.looseObject({
-  statement: z.base64().min(1).max(8192),
+  statement: z.base64().min(1).max(statementCharactersMax),
   blobs: z.array(z.tuple([digestShape, z.int().min(0)])).max(100_000),
 })
 

@@ -57,8 +57,12 @@ export interface S3Tier extends AsyncDisposable {
   reportFault(digest: Digest, fault: { reason: FaultReason; message: string }): void
   /** Removes what nobody needs. Several nodes may do so at the same time. */
   sweep(options: { signal: AbortSignal }): Promise<{ objects: number; bytesFreed: number }>
-  /** Removes the scope's fragments, here also those that wait to be uploaded. Their blobs go with a sweep. */
-  reset(scope: Scope, options: { signal: AbortSignal }): Promise<void>
+  /**
+   * Removes the fragments of all lines of a project, here also those that wait to be uploaded. Their blobs go with
+   * a sweep.
+   * @throws HearthError when the object store cannot be reached.
+   */
+  reset(project: string, options: { signal: AbortSignal }): Promise<void>
   state(): S3TierState
 }
 

@@ -54,6 +54,10 @@ export function blobKey(digest: Digest): string {
   return `${blobsFolder}${digestHex(digest)}`
 }
 
+export function projectFolder(project: string): string {
+  return `${fragmentsFolder}${project}/`
+}
+
 export function scopeFolder({ project, line }: Scope): string {
   return `${fragmentsFolder}${project}/${line}/`
 }

@@ -3,6 +3,7 @@ import type { ListedFragment } from './listing.ts'
 
 export interface RecentListings {
   of(folder: string): Promise<readonly ListedFragment[]>
+  /** What is below a folder. */
   forget(folder: string): void
 }
 
@@ -24,6 +25,8 @@ export function createRecentListings(
       listed.catch(() => recent.delete(folder))
       return listed
     },
-    forget: (folder) => void recent.delete(folder),
+    forget(folder) {
+      for (const key of recent.keys()) if (key.startsWith(folder)) recent.delete(key)
+    },
   }
 }

@@ -186,14 +186,14 @@ test('what does not fit the queue gives way to what is newer; what is too large 
   t.like(await t.throwsAsync(tier.keep(scope, large)), { code: 'invalid-input' })
 })
 
-test('a scope that is reset has no fragments, here and on other nodes', async (t) => {
+test('a project that is reset has no fragments, here and on other nodes', async (t) => {
   const url = ownPlace(s3())
   const first = await startNode(t, s3(), url)
   const second = await startNode(t, s3(), url)
   const fragment = await makeFragment(first.store, [10])
   await first.tier.keep(scope, fragment)
   t.is((await second.tier.fragments(scope, all)).length, 1)
-  await first.tier.reset(scope, { signal: never })
+  await first.tier.reset(scope.project, { signal: never })
   t.deepEqual(await first.tier.fragments(scope, all), [])
   await until(async () => (await second.tier.fragments(scope, all)).length === 0)
   t.false(fragment.blobs.some(({ digest }) => second.tier.has(digest)))

@@ -10,7 +10,7 @@ import { startDailySweep } from './daily-sweep.ts'
 import type { S3Tier, S3TierDeps, S3TierLimits, S3TierOptions } from './index.ts'
 import { keepFragment } from './keep-fragment.ts'
 import { type ListedFragment, listFragments, readFragments } from './listing.ts'
-import { blobKey, parseBucketUrl, scopeFolder } from './location.ts'
+import { blobKey, parseBucketUrl, projectFolder, scopeFolder } from './location.ts'
 import { createPresence } from './presence.ts'
 import { createQueue } from './queue.ts'
 import { createRecentListings } from './recent-listings.ts'
@@ -196,13 +196,13 @@ export async function createS3Tier(deps: S3TierDeps, options: S3TierOptions): Pr
       return await sweep(options)
     },
 
-    async reset(scope, options) {
+    async reset(project, options) {
       using _inside = gate.enter()
       const signal = AbortSignal.any([options.signal, closing.signal])
-      const waiting = queue.list().filter((queued) => scopeId(queued.scope) === scopeId(scope))
+      const waiting = queue.list().filter(({ scope }) => scope.project === project)
       await queue.remove(waiting)
-      writeBehind.drop(waiting, new HearthError('cancelled', 'the scope was reset'))
-      const folder = scopeFolder(scope)
+      writeBehind.drop(waiting, new HearthError('cancelled', 'the project was reset'))
+      const folder = projectFolder(project)
       for await (const page of listFragments(listing, folder, { signal })) {
         for (const { key } of page) {
           await bucket.remove(key, { signal })

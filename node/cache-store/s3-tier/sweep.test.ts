@@ -86,7 +86,7 @@ test('a blob without a fragment stays for a day; what is not ours stays for ever
   const { store, tier } = await startNode(t, s3, url)
   const fragment = await makeFragment(store, [1000])
   await tier.keep(scope, fragment)
-  await tier.reset(scope, { signal: never })
+  await tier.reset(scope.project, { signal: never })
   t.deepEqual(await keysOf(url), blobKeys(fragment))
   const foreign = ['blobs/sha256/readme', 'fragments/x', 'notes.txt']
   for (const key of foreign) {
@@ -122,7 +122,7 @@ test('while a fragment cannot be read, no blob is swept', async (t) => {
   const { store, tier } = await startNode(t, s3, url, { log })
   const fragment = await makeFragment(store, [1000])
   await tier.keep(scope, fragment)
-  await tier.reset(scope, { signal: never })
+  await tier.reset(scope.project, { signal: never })
   await age(url, await keysOf(url), 2)
   const newer = `${path.basename(url)}/fragments/app/main/${digestHex(digestOf('newer'))}`
   const Body = '{"version":99,"a":"field that nobody knows yet"}\n…'
@@ -141,7 +141,7 @@ test('one of several nodes sweeps by itself', async (t) => {
   ] as const
   const fragment = await makeFragment(nodes[0].store, [1000])
   await nodes[0].tier.keep(scope, fragment)
-  await nodes[0].tier.reset(scope, { signal: never })
+  await nodes[0].tier.reset(scope.project, { signal: never })
   await until(async () => (await keysOf(url)).every((key) => key === 'last-sweep'))
   t.pass()
 })
@@ -166,15 +166,13 @@ test('nodes that keep and sweep all the time lose nothing', async (t) => {
     const named = blobs.filter((_, index) => (index + round) % 2 === 0)
     const bytes = Buffer.from(`round ${round}`)
     const fragment = { statement: Buffer.from('signed'), bytes, blobs: named }
-    const resets = round % 3 === 0 ? [first.tier.reset(fork, { signal: never })] : []
     await Promise.all([
       first.tier.keep(scope, fragment),
       second.tier.keep(fork, fragment),
       ...nodes.map(({ tier }) => tier.sweep({ signal: never })),
-      ...resets,
     ])
     const there = await keysOf(url)
     for (const key of blobKeys(fragment)) t.true(there.includes(key), `round ${round}: ${key}`)
-    await first.tier.reset(scope, { signal: never })
+    await first.tier.reset(scope.project, { signal: never })
   }
 })

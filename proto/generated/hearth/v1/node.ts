@@ -106,6 +106,17 @@ export interface NodeCacheUsage {
   diskFreeBytes: number;
   disk: DiskUsage | undefined;
   projects: ProjectUsage[];
+  /** Absent: the node has none. */
+  objectStore: ObjectStoreState | undefined;
+}
+
+/** What a node still has to upload to the object store behind all nodes. */
+export interface ObjectStoreState {
+  queuedFragments: number;
+  /** Of the blobs that these fragments still need there. */
+  queuedBytes: number;
+  /** In one line with the remedy; empty when its last request was answered. */
+  trouble: string;
 }
 
 /**
@@ -1029,7 +1040,15 @@ export const UsageRequest: MessageFns<UsageRequest> = {
 };
 
 function createBaseNodeCacheUsage(): NodeCacheUsage {
-  return { nodeId: "", scopes: [], storeBytes: 0, diskFreeBytes: 0, disk: undefined, projects: [] };
+  return {
+    nodeId: "",
+    scopes: [],
+    storeBytes: 0,
+    diskFreeBytes: 0,
+    disk: undefined,
+    projects: [],
+    objectStore: undefined,
+  };
 }
 
 export const NodeCacheUsage: MessageFns<NodeCacheUsage> = {
@@ -1051,6 +1070,9 @@ export const NodeCacheUsage: MessageFns<NodeCacheUsage> = {
     }
     for (const v of message.projects) {
       ProjectUsage.encode(v!, writer.uint32(50).fork()).join();
+    }
+    if (message.objectStore !== undefined) {
+      ObjectStoreState.encode(message.objectStore, writer.uint32(58).fork()).join();
     }
     return writer;
   },
@@ -1116,6 +1138,14 @@ export const NodeCacheUsage: MessageFns<NodeCacheUsage> = {
             message.projects.push(ProjectUsage.decode(reader, reader.uint32()));
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.objectStore = ObjectStoreState.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1139,6 +1169,88 @@ export const NodeCacheUsage: MessageFns<NodeCacheUsage> = {
     message.diskFreeBytes = object.diskFreeBytes ?? 0;
     message.disk = (object.disk !== undefined && object.disk !== null) ? DiskUsage.fromPartial(object.disk) : undefined;
     message.projects = object.projects?.map((e) => ProjectUsage.fromPartial(e)) || [];
+    message.objectStore = (object.objectStore !== undefined && object.objectStore !== null)
+      ? ObjectStoreState.fromPartial(object.objectStore)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseObjectStoreState(): ObjectStoreState {
+  return { queuedFragments: 0, queuedBytes: 0, trouble: "" };
+}
+
+export const ObjectStoreState: MessageFns<ObjectStoreState> = {
+  encode(message: ObjectStoreState, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.queuedFragments !== 0) {
+      writer.uint32(8).int64(message.queuedFragments);
+    }
+    if (message.queuedBytes !== 0) {
+      writer.uint32(16).int64(message.queuedBytes);
+    }
+    if (message.trouble !== "") {
+      writer.uint32(26).string(message.trouble);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ObjectStoreState {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseObjectStoreState();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.queuedFragments = longToNumber(reader.int64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.queuedBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.trouble = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ObjectStoreState>): ObjectStoreState {
+    return ObjectStoreState.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ObjectStoreState>): ObjectStoreState {
+    const message = createBaseObjectStoreState();
+    message.queuedFragments = object.queuedFragments ?? 0;
+    message.queuedBytes = object.queuedBytes ?? 0;
+    message.trouble = object.trouble ?? "";
     return message;
   },
 };
