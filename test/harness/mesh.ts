@@ -5,7 +5,9 @@
 import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import { mkdir, rm, writeFile } from 'node:fs/promises'
 import path from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { daemonNodeFlags } from '../../cli/daemon/node-flags.ts'
+import { exitCodes } from '../../cli/exit-codes.ts'
 import { openAuthority } from '../../coordinator/access/index.ts'
 import { nodeServerName } from '../../core/identity.ts'
 import { findProgram } from '../../core/programs.ts'
@@ -134,6 +136,8 @@ export async function startMesh(options: MeshOptions): Promise<TestMesh> {
   caFile = required(/"caFile": ?"([^"]+)"/, coordinator.log())
 
   const nodes: MeshNode[] = []
+  // Also of the nodes that are added once the mesh has been handed out.
+  const parts = cleanUp.use(new AsyncDisposableStack())
   const listNodes = async (): Promise<ListedNode[]> => {
     const { exitCode, stdout, stderr } = await client.run(['nodes', '--json'])
     if (exitCode !== 0) throw new Error(`no list of nodes: ${stderr}`)
@@ -156,7 +160,7 @@ export async function startMesh(options: MeshOptions): Promise<TestMesh> {
       ],
       ready: /"nodeId": ?"/,
     })
-    cleanUp.defer(part.stop)
+    parts.defer(part.stop)
     await part.start()
     const id = required(/"nodeId": ?"([^"]+)"/, part.log())
     let address = ''
@@ -215,6 +219,15 @@ export async function startMesh(options: MeshOptions): Promise<TestMesh> {
   const owned = cleanUp.move()
   return {
     ...client,
+    async settled(buildId) {
+      const deadline = AbortSignal.timeout(readyWithinMs)
+      // A node that was reached directly reports a build that the coordinator has never heard of.
+      while ((await client.run(['build-info', buildId])).exitCode === exitCodes.notFound) {
+        if (deadline.aborted) break
+        await delay(100)
+      }
+      return await client.settled(buildId)
+    },
     coordinator: { ...coordinator, address: listen },
     nodes,
     addNode,
