@@ -24,7 +24,9 @@ import {
   defaultUpstreams,
   openManifestTable,
 } from './buildkit-runner/registry/index.ts'
-import { type EvictionPolicy, openCacheStore } from './cache-store/index.ts'
+import { type CacheStore, type EvictionPolicy, openCacheStore } from './cache-store/index.ts'
+import { createS3Tier, type S3Tier } from './cache-store/s3-tier/index.ts'
+import { createSources } from './cache-store/sources/index.ts'
 import { createDiskBudget, type DiskBudget } from './disk/index.ts'
 import { choosePlatform } from './emulated-platform.ts'
 import { joinCoordinator } from './membership.ts'
@@ -129,7 +131,15 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
       },
     ),
   )
-  const records = stack.use(await createRecords({ store, log }, { folder: inside('records') }))
+  const s3 =
+    options.s3 === undefined
+      ? undefined
+      : stack.use(await openObjectStore({ store, log }, inside('s3'), options.s3))
+  const { mesh, exchange } = peering
+  const sources = stack.use(createSources({ store, mesh, exchange, s3, log }))
+  const records = stack.use(
+    await createRecords({ store, sources, mesh, s3, log }, { folder: inside('records'), platform }),
+  )
   // Daemons hand the registry their listeners, and what daemons have made is taken over by the registry: it
   // comes first and learns of the daemons through this.
   let daemons: DaemonPool | undefined
@@ -149,6 +159,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
         store,
         manifests,
         mirror,
+        sources,
         log,
         contentFile: (scope, digest) => daemons?.contentFile(scope, digest),
       },
@@ -208,6 +219,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
         records,
         daemons,
         disk,
+        s3,
         scheduler,
         reports: {
           async settled(buildId, waiting) {
@@ -228,7 +240,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
   }
   stack.use(
     await keepBuildsOut(
-      { host: peering.mesh.host, daemons, log },
+      { host: mesh.host, daemons, log },
       {
         always: [
           withPort(options.coordinator.address),
@@ -277,6 +289,14 @@ function withDefaults(policies: ReadonlyMap<string, CachePolicy>): Map<string, E
 /** How others reach what listens here: a wildcard address is no destination. */
 function reachable(host: string, port: number): string {
   return formatAddress(host === '0.0.0.0' || host === '::' ? os.hostname() : host, port)
+}
+
+function openObjectStore(
+  deps: { store: CacheStore; log: Logger },
+  folder: string,
+  { url, endpoint }: { url: string; endpoint: string | undefined },
+): Promise<S3Tier> {
+  return createS3Tier(deps, { folder, url, ...(endpoint === undefined ? {} : { endpoint }) })
 }
 
 /** gRPC's own default where an address names none. */

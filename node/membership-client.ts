@@ -79,8 +79,10 @@ export function connectMembership(
     platform: string
     version: string
     peerId: string | undefined
+    now: () => number
   },
 ): MembershipCalls {
+  const { now } = options
   const authority = fingerprint(options.caPem)
   const life = randomUUID()
   let client = connect(options, usableCertificate() ? identity.tls() : undefined)
@@ -107,7 +109,7 @@ export function connectMembership(
     get nodeId() {
       return usableCertificate()?.nodeId ?? ''
     },
-    hasCertificate: () => (usableCertificate()?.expiresAtMs ?? 0) > Date.now() + leftMs,
+    hasCertificate: () => (usableCertificate()?.expiresAtMs ?? 0) > now() + leftMs,
     enrolment: usableEnrolment,
     isRenewalDue() {
       const { issuedAtMs = 0, expiresAtMs = 0 } = usableCertificate() ?? {}
@@ -116,7 +118,7 @@ export function connectMembership(
         options.peerId === undefined
           ? Number.POSITIVE_INFINITY
           : (usableEnrolment()?.renewAtMs ?? 0)
-      return Date.now() > Math.min(certificateAtMs, membershipAtMs)
+      return now() > Math.min(certificateAtMs, membershipAtMs)
     },
     async join(joinToken, addresses, signal) {
       const { name, platform, version } = options
@@ -140,10 +142,10 @@ export function connectMembership(
         { signal },
       )
       const { nodeId, certificatePem, caPem } = reply
-      const issuedAtMs = Date.now()
+      const issuedAtMs = now()
       const expiresAtMs = reply.expiresAt?.getTime() ?? issuedAtMs
       const certificate = { nodeId, certificatePem, caPem, issuedAtMs, expiresAtMs }
-      await identity.keep(certificate, enrolmentOf(reply, options.peerId))
+      await identity.keep(certificate, enrolmentOf(reply, options.peerId, issuedAtMs))
       const before = client
       client = connect(options, identity.tls())
       before.close()
@@ -172,7 +174,11 @@ export function connectMembership(
 }
 
 /** @throws HearthError `version` when a peer was enrolled and there is no membership, `corrupt` when it is none. */
-function enrolmentOf(reply: JoinReply, peerId: string | undefined): KeptEnrolment | undefined {
+function enrolmentOf(
+  reply: JoinReply,
+  peerId: string | undefined,
+  receivedAtMs: number,
+): KeptEnrolment | undefined {
   if (peerId === undefined) return undefined
   const { membership, membershipKey } = reply
   if (membership.length === 0) {
@@ -189,7 +195,7 @@ function enrolmentOf(reply: JoinReply, peerId: string | undefined): KeptEnrolmen
     peerId,
     membership: membership.toString('base64'),
     membershipKey: membershipKey.toString('base64'),
-    receivedAtMs: Date.now(),
+    receivedAtMs,
   }
 }
 

@@ -31,6 +31,8 @@ export interface JoinOptions {
   version: string
   /** libp2p peer id; undefined for a node that stays out of the mesh. */
   peerId?: string
+  /** Default: the clock. */
+  now?: () => number
   /** Gives the joining up. */
   signal: AbortSignal
 }
@@ -82,7 +84,7 @@ export async function joinCoordinator(
   await using stack = new AsyncDisposableStack()
   const identity = await openNodeIdentity(options.folder)
   const { peerId } = options
-  const client = stack.use(connectMembership(identity, { ...options, peerId }))
+  const client = stack.use(connectMembership(identity, { now: Date.now, ...options, peerId }))
   const isEnrolled = peerId === undefined || client.enrolment() !== undefined
   if (!client.hasCertificate() || !isEnrolled) await joinFirst(client, { ...options, log })
   const { nodeId } = client

@@ -193,6 +193,7 @@ export interface TestClient extends Disposable {
   get(buildId: string): Promise<GetBuildReply>
   list(request?: { project?: string; limit?: number }): Promise<ListBuildsReply>
   nodes(): Promise<ListNodesReply>
+  removeNode(nodeId: string): Promise<void>
   readonly metadata: Metadata
   readonly key: KeyObject
 }
@@ -268,6 +269,13 @@ export function connectTestClient(
         (sent, options, done) => admin.listNodes({}, sent, options, done),
         settings,
       ),
+    async removeNode(nodeId) {
+      await callUnary(
+        'remove a node',
+        (sent, options, done) => admin.removeNode({ nodeId }, sent, options, done),
+        settings,
+      )
+    },
     [Symbol.dispose]() {
       builds.close()
       admin.close()
