@@ -43,8 +43,10 @@ export async function choosePlatform(wanted: string | undefined, folder: string)
   const qemu = qemuNames[wanted]
   throw new HearthError('environment', `this machine does not run programs of ${wanted}`, {
     hint: [
-      `install qemu-user-static and binfmt-support; /proc/sys/fs/binfmt_misc/${qemu} must then say`,
-      '"enabled" and have the flag F. Or run the node on a machine of that platform: it is many times faster',
+      'install qemu-user-static and binfmt-support, and tell the kernel:',
+      `  mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc; update-binfmts --enable ${qemu}`,
+      `/proc/sys/fs/binfmt_misc/${qemu} must then say "enabled" and have the flag F.`,
+      'Or run the node on a machine of that platform: it is many times faster',
     ].join('\n'),
   })
 }

@@ -36,6 +36,8 @@ debian_packages=(
   'e2fsprogs           test              /sbin/mkfs.ext4|/usr/sbin/mkfs.ext4'
   'mount               test              /sbin/losetup|/usr/sbin/losetup'
   'openssh-client      test              ssh-agent'
+  'qemu-user-static    test              /usr/bin/qemu-aarch64-static'
+  'binfmt-support      test              /usr/sbin/update-binfmts'
 )
 
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -179,6 +181,17 @@ install_debian_packages() { # SET
     fail "could not install them. Run: $command"
 }
 
+# Tests run programs of the other processor, by qemu in user mode; the kernel has to be told after each start.
+enable_emulation() {
+  local kinds=/proc/sys/fs/binfmt_misc name=qemu-aarch64
+  [[ $(uname -m) == aarch64 ]] && name=qemu-x86_64
+  [[ -e $kinds/$name ]] && return
+  [[ -e $kinds/register ]] || mount -t binfmt_misc binfmt_misc "$kinds" || true
+  update-binfmts --enable "$name" >&2 || true
+  [[ -e $kinds/$name ]] ||
+    say "programs of another processor do not run here: tests of two platforms will fail. See $kinds"
+}
+
 # --- Go-built tools
 
 # The version of a module as a go.mod requires it, without the "v".
@@ -298,4 +311,4 @@ case $1 in demo | test | bench | all | runtime) ;; *) usage ;; esac
 install_debian_packages "$1"
 install_buildkit_tools
 case $1 in demo | runtime) ;; *) install_s3_server ;; esac
-case $1 in test | all) install_registry_client ;; esac
+case $1 in test | all) install_registry_client && enable_emulation ;; esac

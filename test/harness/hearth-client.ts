@@ -31,12 +31,14 @@ export interface HearthBuild extends CommandResult {
 export interface BuildInfo {
   id: string
   outcome: string
+  nodeIds: string[]
   durationMs: number
   stepsReused: number
   stepsTotal: number
   savedMs: number
   solves: {
     outcome: string
+    durationMs: number
     keep: string
     keepReason: string
     replayed: boolean
@@ -44,7 +46,13 @@ export interface BuildInfo {
     cacheBytesRead: number
     cacheBytesKept: number
     cacheBytesLinked: number
-    steps: { name: string; outcome: string; durationMs: number; lastRanMs: number }[]
+    steps: {
+      name: string
+      outcome: string
+      durationMs: number
+      lastRanMs: number
+      platform: string
+    }[]
   }[]
 }
 
