@@ -68,6 +68,10 @@ export function createPeerRoll(
           state.nodes.put(holder.id, without)
         }
         if (expelled !== undefined) state.expelled.remove(peerId)
+        // The peer is in again, with another node; the one that was removed is not.
+        if (expelled?.isNodeRemoved === true && expelled.nodeId !== nodeId) {
+          put({ peerId: '', nodeId: expelled.nodeId, isNodeRemoved: true })
+        }
         const before = state.nodes.get(nodeId)?.peerId
         if (before === undefined || before === peerId) return
         put({ peerId: before, nodeId, isNodeRemoved: false })

@@ -3,7 +3,7 @@
  * member as it becomes known. Certificates guard them as well; a build need not even try.
  */
 import { lookup } from 'node:dns/promises'
-import { isIPv4 } from 'node:net'
+import { isIPv4, isIPv6 } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import { describeError } from '../../core/errors.ts'
 import type { Logger } from '../../core/log.ts'
@@ -39,12 +39,13 @@ export async function keepBuildsOut(
 
   async function addressesOf(name: string): Promise<string[]> {
     if (isIPv4(name)) return [name]
+    // Builds have no IPv6.
+    if (isIPv6(name)) return []
     const found = await lookup(name, { all: true, family: 4 }).catch(() => undefined)
-    if (found !== undefined)
-      known.set(
-        name,
-        found.map(({ address }) => address),
-      )
+    if (found !== undefined) {
+      const addresses = found.map(({ address }) => address)
+      known.set(name, addresses)
+    }
     return known.get(name) ?? []
   }
 
