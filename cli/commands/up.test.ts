@@ -47,6 +47,36 @@ test.serial('up returns when builds are possible, once is enough, and down ends 
 })
 
 test.serial(
+  'several nodes run side by side, each with a store of its own, all in one mesh',
+  async (t) => {
+    const home = await makeHome(t)
+    const args = ['up', '--foreground', '--port', '0', '--nodes', '3', '--json']
+    const running = startHearthCommand(t, home, args)
+    const { nodeId, nodeIds } = JSON.parse(await running.prints(/\}\n$/))
+    t.is(nodeIds.length, 3)
+    t.is(nodeIds[0], nodeId)
+    for (const folder of ['node', 'node-2', 'node-3']) {
+      t.true((await stat(path.join(home.folder, 'data', folder, 'cache-store'))).isDirectory())
+    }
+    const limit = AbortSignal.timeout(60_000)
+    for (;;) {
+      const { nodes } = JSON.parse((await runHearth(t, home, ['nodes', '--json'])).stdout)
+      const found = nodes.filter(
+        (node: { inMesh: boolean; online: boolean }) => node.inMesh && node.online,
+      )
+      t.is(new Set(nodes.map((node: { name: string }) => node.name)).size, 3)
+      if (found.length === 3) break
+      if (limit.aborted) return t.fail(JSON.stringify(nodes))
+    }
+    running.kill('SIGTERM')
+    t.is((await running.ended).code, 0)
+    const wrong = await runHearth(t, home, ['up', '--nodes', 'many'])
+    t.is(wrong.code, 2)
+    t.regex(wrong.stderr, /--nodes: "many"/)
+  },
+)
+
+test.serial(
   'in the foreground it is ready on one line, and SIGTERM ends it in order',
   async (t) => {
     const home = await makeHome(t)
