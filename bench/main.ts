@@ -5,12 +5,13 @@ import type { Measurement, ResultHead } from './index.ts'
 import { busyWarning, describeMachine, readVersions } from './machine.ts'
 import { exportWait } from './measurements/export-wait.ts'
 import { hotOverhead } from './measurements/hot-overhead.ts'
+import { merge } from './measurements/merge.ts'
 import { routing } from './measurements/routing.ts'
 import { transfer } from './measurements/transfer.ts'
 import { keepResult } from './results.ts'
 import { formatResult } from './table.ts'
 
-const measurements: readonly Measurement[] = [hotOverhead, exportWait, routing, transfer]
+const measurements: readonly Measurement[] = [hotOverhead, exportWait, merge, routing, transfer]
 
 try {
   const names = measurements.map(({ name }) => name)

@@ -12,13 +12,17 @@ export interface Buildkitd extends AsyncDisposable {
   readonly process: ManagedProcess
 }
 
-export async function startBuildkitd(): Promise<Buildkitd> {
+/** @param options.prepare called with the root folder, before the daemon starts. */
+export async function startBuildkitd(
+  options: { prepare?: (root: string) => Promise<void> } = {},
+): Promise<Buildkitd> {
   await using cleanUp = new AsyncDisposableStack()
   const folder = cleanUp.use(await createTemporaryFolder('buildkitd'))
   const root = path.join(folder.path, 'root')
   const socket = path.join(folder.path, 'buildkitd.sock')
   const configuration = path.join(folder.path, 'buildkitd.toml')
   await mkdir(root)
+  await options.prepare?.(root)
   // Its own telemetry socket: the default path is one for the whole machine.
   await writeFile(
     configuration,
