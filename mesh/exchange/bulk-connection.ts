@@ -9,16 +9,20 @@ import type { TlsIdentity } from '../../core/grpc-server.ts'
 import { nodeServerName } from '../../core/identity.ts'
 import { type BlockPool, blockBytes } from './block-pool.ts'
 import { blobPath, type WantedBlob } from './bulk-paths.ts'
+import type { Road } from './index.ts'
 import { type BlockSink, SourceFailure } from './source-connection.ts'
 
 export interface BulkPeer {
   nodeId: string
   host: string
   port: number
+  /** libp2p's name of it, for the other road. */
+  peerId?: string
 }
 
 export interface BulkConnection extends Disposable {
   readonly nodeId: string
+  readonly road: Road
   /** All bytes it has received. */
   readonly bytesReceived: number
   /** False once it is closed, by whomever: then it is of no use any more. */
@@ -170,6 +174,7 @@ export async function connectBulk(
 
   return {
     nodeId: peer.nodeId,
+    road: 'direct',
     get bytesReceived() {
       return bytesReceived
     },

@@ -17,8 +17,11 @@ export interface BulkConnections extends Disposable {
   closeIdle(except?: ReadonlySet<string>): void
 }
 
-/** Idle connections kept for each node, and for how long: less than the other side keeps them. */
-const idlePerNodeMax = 4
+/**
+ * Idle connections kept for each node, as many as there are fetches at once, and for how long: less than the other
+ * side keeps them.
+ */
+const idlePerNodeMax = 16
 const idleMs = 15_000
 
 interface Idle {
@@ -77,6 +80,9 @@ export function createBulkConnections(
       let isReading = false
       let isOver = false
       return {
+        get road() {
+          return connection.road
+        },
         get bytesReceived() {
           return connection.bytesReceived - before
         },

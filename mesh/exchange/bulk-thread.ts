@@ -1,12 +1,14 @@
 /** The thread of the direct road: both of its ends, the files it writes, and the hashing. */
-import { parentPort, workerData } from 'node:worker_threads'
+import { MessageChannel, parentPort, workerData } from 'node:worker_threads'
 import { describeError } from '../../core/errors.ts'
 import { createBlockPool } from './block-pool.ts'
-import { connectBulk } from './bulk-connection.ts'
+import { type BulkConnection, type BulkPeer, connectBulk } from './bulk-connection.ts'
 import { createBulkConnections } from './bulk-connections.ts'
 import type { NamedBlob } from './bulk-paths.ts'
 import { startBulkServer } from './bulk-server.ts'
 import { downloadBlob } from './download.ts'
+import { createRoads } from './roads.ts'
+import { connectStream } from './stream-connection.ts'
 import type { FromThread, ThreadStart, ToThread } from './thread-messages.ts'
 import { createUploadPace } from './upload-pace.ts'
 import { openUrl } from './url-connection.ts'
@@ -19,13 +21,31 @@ const blocks = createBlockPool(idleBlocksMax)
 const downloads = new Map<number, AbortController>()
 const finds = new Map<number, (blob: { file: string; size: number } | undefined) => void>()
 let identity = start.identity
-const connections = createBulkConnections((peer, { signal }) =>
-  connectBulk({ blocks, identity }, peer, { connectMs: start.connectMs, signal }),
+const { connectMs } = start
+const roads = createRoads<BulkPeer, BulkConnection>(
+  {
+    direct: (peer, { signal }) => connectBulk({ blocks, identity }, peer, { connectMs, signal }),
+    byStream: start.hasStreams ? openStream : undefined,
+  },
+  { clock: () => performance.now() },
 )
+const connections = createBulkConnections(roads.connect)
 let lastFind = 0
 
 function say(message: FromThread): void {
   parentPort?.postMessage(message)
+}
+
+function openStream(
+  peer: BulkPeer & { peerId: string },
+  { signal }: { signal: AbortSignal },
+): Promise<BulkConnection> {
+  const { port1: port, port2: other } = new MessageChannel()
+  parentPort?.postMessage(
+    { type: 'stream', peerId: peer.peerId, port: other } satisfies FromThread,
+    [other],
+  )
+  return connectStream({ blocks, port }, peer, { connectMs, signal })
 }
 
 function find(blob: NamedBlob): Promise<{ file: string; size: number } | undefined> {
@@ -41,7 +61,7 @@ async function fetchBlob({ id, request }: Extract<ToThread, { type: 'fetch' }>):
   const cancelled = new AbortController()
   downloads.set(id, cancelled)
   try {
-    const outcome = await downloadBlob(
+    const { outcome, waits } = await downloadBlob(
       {
         blocks,
         connect: async (source, { signal }) =>
@@ -51,7 +71,7 @@ async function fetchBlob({ id, request }: Extract<ToThread, { type: 'fetch' }>):
       },
       { ...request, signal: cancelled.signal },
     )
-    say({ type: 'fetched', id, outcome })
+    say({ type: 'fetched', id, outcome, waits })
   } catch (error) {
     const { code = '', message } = error as NodeJS.ErrnoException
     say({ type: 'threw', id, code, message })

@@ -4,7 +4,8 @@
  * it stays silent.
  */
 import type { GrowingFile } from './growing-file.ts'
-import type { BlobSource, SourceFault, TransferLimits } from './index.ts'
+import type { BlobSource, Road, SourceFault, TransferLimits } from './index.ts'
+import type { Wait } from './patience.ts'
 import type { Piece, PiecePlan } from './piece-plan.ts'
 import { type SourceConnection, SourceFailure, toSourceFailure } from './source-connection.ts'
 
@@ -19,10 +20,15 @@ export interface CrewResult {
   readonly faults: readonly SourceFault[]
   /** Bytes received, by source. */
   readonly bytesBySource: ReadonlyMap<string, number>
+  /** Of each source that sent something. */
+  readonly roads: ReadonlyMap<string, Road>
+  readonly waits: readonly Wait[]
 }
 
 /** How often progress is looked at. */
 const lookEveryMs = 50
+/** Fewer bytes than these are no progress: who drips is as silent as who says nothing. */
+const progressBytesMin = 16 * 1024
 /** Looks after which the effect of one more source is judged. */
 const looksPerSource = 3
 /** A further source is worth its connection when it makes the sum this much faster. */
@@ -36,9 +42,12 @@ interface Member {
   readonly source: BlobSource
   readonly stop: AbortController
   connection: SourceConnection | undefined
+  /** Of the connection, when it last made progress. */
   bytesSeen: number
-  /** When the last byte came, or the work on its piece began. */
+  /** When it last made progress, or the work on its piece began. */
   movedAtMs: number
+  /** Since its piece was asked for, or for the first one since it was hired; until the first byte. */
+  waiting: { sinceMs: number; bytesBefore: number } | undefined
   piece: Piece | undefined
   done: Promise<void>
 }
@@ -49,7 +58,13 @@ interface Member {
  */
 export async function workTogether(
   deps: CrewDeps,
-  request: { sources: readonly BlobSource[]; limits: TransferLimits; signal: AbortSignal },
+  request: {
+    sources: readonly BlobSource[]
+    limits: TransferLimits
+    /** By source, where more is known than the limit that was set. */
+    hedgeMs: ReadonlyMap<string, number>
+    signal: AbortSignal
+  },
 ): Promise<CrewResult> {
   const { plan, growing } = deps
   const { limits, signal } = request
@@ -57,6 +72,8 @@ export async function workTogether(
   const members = new Set<Member>()
   const faults: SourceFault[] = []
   const received = new Map<string, number>()
+  const roads = new Map<string, Road>()
+  const waits: Wait[] = []
   const over = Promise.withResolvers<void>()
   const pace = createGrowthJudge()
 
@@ -64,9 +81,11 @@ export async function workTogether(
     const source = idle.shift()
     if (source === undefined) return
     const stop = new AbortController()
+    const nowMs = performance.now()
     const member: Member = {
       ...{ source, stop, connection: undefined, piece: undefined },
-      ...{ bytesSeen: 0, movedAtMs: performance.now(), done: Promise.resolve() },
+      ...{ bytesSeen: 0, movedAtMs: nowMs, done: Promise.resolve() },
+      waiting: { sinceMs: nowMs, bytesBefore: 0 },
     }
     members.add(member)
     pace.hired()
@@ -96,11 +115,17 @@ export async function workTogether(
       signalOfBoth.addEventListener('abort', hangUp, { once: true })
       signalOfBoth.throwIfAborted()
       const name = sourceName(source)
+      roads.set(name, connection.road)
       for (;;) {
         member.piece = plan.take(name) ?? plan.takeAgain(name)
         if (member.piece === undefined) break
         member.movedAtMs = performance.now()
+        member.waiting ??= {
+          sinceMs: member.movedAtMs,
+          bytesBefore: connection.bytesReceived,
+        }
         await bring(name, member.piece, connection)
+        noteWait(member)
         dismissOthers(member, member.piece)
         await growing.hashUpTo(plan.frontier)
       }
@@ -108,7 +133,9 @@ export async function workTogether(
     } catch (error) {
       if (member.piece !== undefined) plan.giveUp(member.piece, sourceName(source))
       if (error instanceof WriteFailure) throw error.cause
-      if (signal.aborted || plan.isFinished) return
+      if (signal.aborted) return
+      noteWait(member, stop.signal.reason === notNeeded ? 1 : 2)
+      if (plan.isFinished) return
       if (stop.signal.reason === notNeeded) idle.push(source)
       else {
         const cause = stop.signal.aborted ? stop.signal.reason : error
@@ -128,6 +155,18 @@ export async function workTogether(
     plan.finish(piece)
   }
 
+  function noteWait(member: Member, times = 1): void {
+    if (member.waiting === undefined) return
+    const ms = (performance.now() - member.waiting.sinceMs) * times
+    waits.push({ source: sourceName(member.source), ms })
+    member.waiting = undefined
+  }
+
+  function isSilent({ source, movedAtMs }: Member, nowMs: number): boolean {
+    const hedgeMs = request.hedgeMs.get(sourceName(source)) ?? limits.hedgeMs
+    return nowMs - movedAtMs > hedgeMs
+  }
+
   function dismissOthers(member: Member, piece: Piece): void {
     for (const other of members) {
       if (other !== member && other.piece === piece) other.stop.abort(notNeeded)
@@ -138,14 +177,17 @@ export async function workTogether(
     const nowMs = performance.now()
     for (const member of members) {
       const bytes = member.connection?.bytesReceived ?? 0
-      if (bytes > member.bytesSeen) member.movedAtMs = nowMs
-      member.bytesSeen = bytes
+      if (bytes > (member.waiting?.bytesBefore ?? bytes)) noteWait(member)
+      if (bytes - member.bytesSeen >= progressBytesMin) {
+        member.movedAtMs = nowMs
+        member.bytesSeen = bytes
+      }
       const silentMs = nowMs - member.movedAtMs
       if (silentMs > limits.stallMs) {
         member.stop.abort(new SourceFailure('stalled', `no byte for ${Math.round(silentMs)} ms`))
       }
     }
-    const areSilent = [...members].every(({ movedAtMs }) => nowMs - movedAtMs > limits.hedgeMs)
+    const areSilent = [...members].every((member) => isSilent(member, nowMs))
     const sum = [...received.values()].reduce((total, bytes) => total + bytes, 0)
     const mayGrow = pace.look(sum) && plan.waiting > 0
     if (areSilent || mayGrow) hire()
@@ -165,7 +207,7 @@ export async function workTogether(
       await Promise.all([...members].map(({ done }) => done))
     }
   }
-  return { faults, bytesBySource: received }
+  return { faults, bytesBySource: received, roads, waits }
 }
 
 /** Says after each source whether one more would help: only if the last has made the sum faster. */

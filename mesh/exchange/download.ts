@@ -4,7 +4,8 @@ import type { Digest } from '../../core/digest.ts'
 import type { BlockPool } from './block-pool.ts'
 import { type CrewDeps, sourceName, workTogether } from './crew.ts'
 import { type BroughtBlock, createGrowingFile } from './growing-file.ts'
-import type { BlobSource, FetchOutcome, SourceFault, TransferLimits } from './index.ts'
+import type { BlobSource, FetchOutcome, Road, SourceFault, TransferLimits } from './index.ts'
+import type { Wait } from './patience.ts'
 import { createPiecePlan } from './piece-plan.ts'
 
 export interface DownloadDeps extends Pick<CrewDeps, 'connect'> {
@@ -19,7 +20,15 @@ export interface DownloadRequest {
   isSynced: boolean
   sources: readonly BlobSource[]
   limits: TransferLimits
+  /** By source: how long its silence is nothing unusual. */
+  hedgeMs: ReadonlyMap<string, number>
   signal: AbortSignal
+}
+
+export interface Download {
+  readonly outcome: FetchOutcome
+  /** Of all sources, also of those that brought nothing. */
+  readonly waits: readonly Wait[]
 }
 
 /**
@@ -27,22 +36,25 @@ export interface DownloadRequest {
  * one by one: who alone brings wrong bytes has lied, and once somebody brings the right ones, so has everybody
  * whose blocks differ from them.
  *
- * @returns `failed` when no source delivered; the file is then gone.
+ * @returns with the outcome `failed` when no source delivered; the file is then gone.
  * @throws what writing the file throws, and the signal's reason.
  */
 export async function downloadBlob(
   deps: DownloadDeps,
   request: DownloadRequest,
-): Promise<FetchOutcome> {
+): Promise<Download> {
   const faults: SourceFault[] = []
+  const waits: Wait[] = []
   const suspects: NamedBlock[] = []
   let crews: BlobSource[][] = [[...request.sources]]
   for (let crew = crews.shift(); crew !== undefined; crew = crews.shift()) {
     const attempt = await tryCrew(deps, request, crew)
     faults.push(...attempt.faults)
+    waits.push(...attempt.waits)
     if (attempt.type === 'verified') {
       faults.push(...differing(suspects, attempt.blocks).map(lie))
-      return { type: 'fetched', bytesBySource: attempt.bytesBySource, faults }
+      const { bytesBySource, roads } = attempt
+      return { outcome: { type: 'fetched', bytesBySource, roads, faults }, waits }
     }
     if (attempt.type === 'incomplete') continue
     const bringers = new Set(attempt.blocks.map(({ source }) => source))
@@ -52,7 +64,7 @@ export async function downloadBlob(
     const left = crew.filter((source) => !guilty.has(sourceName(source)))
     if (crew.length > 1) crews = left.map((source) => [source])
   }
-  return { type: 'failed', faults }
+  return { outcome: { type: 'failed', faults }, waits }
 }
 
 interface NamedBlock extends BroughtBlock {
@@ -64,6 +76,8 @@ interface Attempt {
   readonly type: 'verified' | 'wrong' | 'incomplete'
   readonly faults: readonly SourceFault[]
   readonly bytesBySource: ReadonlyMap<string, number>
+  readonly roads: ReadonlyMap<string, Road>
+  readonly waits: readonly Wait[]
   /** Hashed one by one only when there is a doubt about them. */
   readonly blocks: readonly NamedBlock[]
 }
@@ -73,7 +87,7 @@ async function tryCrew(
   request: DownloadRequest,
   sources: readonly BlobSource[],
 ): Promise<Attempt> {
-  const { digest, size, file, limits, signal } = request
+  const { digest, size, file, limits, hedgeMs, signal } = request
   signal.throwIfAborted()
   let isKept = false
   try {
@@ -81,7 +95,7 @@ async function tryCrew(
     const plan = createPiecePlan(size, limits.pieceBytes)
     const result = await workTogether(
       { plan, growing, connect: deps.connect },
-      { sources, limits, signal },
+      { sources, limits, hedgeMs, signal },
     )
     if (!plan.isFinished) return { type: 'incomplete', ...result, blocks: [] }
     await growing.hashUpTo(size)

@@ -232,6 +232,46 @@ test.serial('a peer that accepts and then says nothing is given up', async (t) =
   t.like(outcome, { type: 'failed', faults: [{ source: 'silent', reason: 'stalled' }] })
 })
 
+test.serial('a peer that drips is given up like a silent one', async (t) => {
+  const peers = await createPeers(t)
+  const bytes = randomBytes(3 * mebibyte)
+  const dripping = await peers.add('dripping')
+  const digest = await dripping.hold(bytes)
+  const taker = await peers.add('taker', { limits })
+  // Blocks of the giver are too large to be held back one by one, so something on the way does it.
+  const sockets = new Set<Socket>()
+  const wire = createServer((near) => {
+    const far = connect(dripping.exchange.port, '127.0.0.1')
+    const held: Buffer[] = []
+    let passed = 0
+    sockets.add(near).add(far)
+    near.on('error', () => {}).pipe(far)
+    far
+      .on('error', () => {})
+      .on('data', (part: Buffer) => {
+        passed += part.length
+        if (passed < 8_000) near.write(part)
+        else held.push(part)
+      })
+    const drip = setInterval(() => {
+      const [first] = held
+      if (first === undefined) return
+      near.write(first.subarray(0, 100))
+      held[0] = first.subarray(100)
+    }, 50)
+    near.on('close', () => clearInterval(drip))
+  }).listen(0, '127.0.0.1')
+  await once(wire, 'listening')
+  t.teardown(() => {
+    for (const socket of sockets) socket.destroy()
+    wire.close()
+  })
+  const { port } = wire.address() as AddressInfo
+  const through: BlobSource = { type: 'node', nodeId: 'dripping', host: '127.0.0.1', port }
+  const { outcome } = await taker.fetch({ digest, size: bytes.length }, [through])
+  t.like(outcome, { type: 'failed', faults: [{ source: 'dripping', reason: 'stalled' }] })
+})
+
 test.serial('somebody else at the address of a peer is not asked for anything', async (t) => {
   const peers = await createPeers(t)
   const other = await peers.add('other')

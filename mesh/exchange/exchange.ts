@@ -15,8 +15,12 @@ import type {
   SourceFault,
   TransferLimits,
 } from './index.ts'
+import { createPatience } from './patience.ts'
 import { createSetAside } from './set-aside.ts'
+import { relayStream } from './stream-relay.ts'
+import { serveStreams } from './stream-server.ts'
 import type { FromThread, ThreadStart, ToThread } from './thread-messages.ts'
+import { createUploadPace } from './upload-pace.ts'
 
 const defaultLimits: TransferLimits = {
   connectMs: 3_000,
@@ -36,9 +40,12 @@ export async function createExchange(
   deps: ExchangeDeps,
   options: ExchangeOptions,
 ): Promise<Exchange> {
-  const { log } = deps
+  const { log, streams, blobs } = deps
   const limits = { ...defaultLimits, ...options.limits }
   const aside = createSetAside({ firstMs: limits.asideMs, clock: () => performance.now() })
+  const patience = createPatience({ hedgeMs: limits.hedgeMs })
+  const closing = new AbortController()
+  let members: ReadonlySet<string> = new Set()
   const turns = new PQueue({ concurrency: fetchesMax })
   const answers = new Map<number, PromiseWithResolvers<FetchOutcome>>()
   const listening = Promise.withResolvers<number>()
@@ -46,7 +53,10 @@ export async function createExchange(
   let closed = false
 
   const { host, port, identity, uploadBytesPerS } = options
-  const start: ThreadStart = { host, port, identity, uploadBytesPerS, connectMs: limits.connectMs }
+  const start: ThreadStart = {
+    ...{ host, port, identity, uploadBytesPerS, connectMs: limits.connectMs },
+    hasStreams: streams !== undefined,
+  }
   const thread = new Worker(threadFile, { workerData: start })
   const tell = (message: ToThread): void => thread.postMessage(message)
   thread.on('message', (message: FromThread) => {
@@ -57,14 +67,19 @@ export async function createExchange(
         return listening.reject(new HearthError('environment', message.message))
       case 'find': {
         const { scope, digest } = message.blob
-        return tell({ type: 'found', id: message.id, blob: deps.blobs.find(scope, digest) })
+        return tell({ type: 'found', id: message.id, blob: blobs.find(scope, digest) })
       }
       case 'fetched':
+        for (const wait of message.waits) patience.note(wait)
         return answers.get(message.id)?.resolve(message.outcome)
       case 'threw': {
         const { code, message: text } = message
         return answers.get(message.id)?.reject(Object.assign(new Error(text), { code }))
       }
+      case 'stream':
+        return streams === undefined
+          ? message.port.close()
+          : relayStream(streams, message.peerId, message.port)
       case 'refused':
         return log.warn({ reason: message.message }, 'a caller of the direct road was turned away')
     }
@@ -81,6 +96,11 @@ export async function createExchange(
   const gone = new Promise((resolve) => thread.once('exit', resolve))
   thread.on('exit', () => end(new HearthError('unavailable', 'the direct road is closed')))
   const boundPort = await listening.promise
+  if (streams !== undefined) {
+    const pace = createUploadPace(uploadBytesPerS)
+    const isMember = (nodeId: string) => members.has(nodeId)
+    await serveStreams({ streams, blobs, pace, log }, { isMember, signal: closing.signal })
+  }
 
   async function ask(request: FetchRequest, sources: FetchRequest['sources']) {
     const { scope, digest, size, file, isSynced = false, signal } = request
@@ -88,10 +108,18 @@ export async function createExchange(
     const id = lastId
     const answer = Promise.withResolvers<FetchOutcome>()
     answers.set(id, answer)
+    const hedgeMs = new Map<string, number>()
+    for (const name of sources.map(sourceName)) {
+      hedgeMs.set(name, patience.limitMs(name) ?? limits.hedgeMs)
+    }
     const abort = (): void => tell({ type: 'abort', id })
     signal.addEventListener('abort', abort, { once: true })
     try {
-      tell({ type: 'fetch', id, request: { scope, digest, size, file, isSynced, sources, limits } })
+      tell({
+        type: 'fetch',
+        id,
+        request: { scope, digest, size, file, isSynced, sources, limits, hedgeMs },
+      })
       return await answer.promise
     } catch (error) {
       if (signal.aborted) throw cancelled(signal)
@@ -150,10 +178,14 @@ export async function createExchange(
         throw signal.aborted ? cancelled(signal) : error
       }
     },
-    setMembers: (nodeIds) => tell({ type: 'members', nodeIds: new Set(nodeIds) }),
+    setMembers(nodeIds) {
+      members = new Set(nodeIds)
+      tell({ type: 'members', nodeIds: members })
+    },
     replaceIdentity: (renewed) => tell({ type: 'identity', identity: renewed }),
     async [Symbol.asyncDispose]() {
       closed = true
+      closing.abort()
       tell({ type: 'stop' })
       const late = setTimeout(() => void thread.terminate(), stopMs)
       await gone

@@ -1,13 +1,14 @@
 /**
  * "Bring me this blob": from several sources at once, to a verified file. The direct road carries bulk: HTTP
  * range requests over mutual TLS between two nodes of one coordinator, in a thread of its own, so that the node's
- * event loop stays free. Every byte is hashed before anybody else sees the file. A source that lies, stalls or
+ * event loop stays free; streams of the mesh are the other road, where that one is closed. Every byte is hashed before anybody else sees the file. A source that lies, stalls or
  * cannot be reached is set aside for a while; a blob is fetched once however many ask for it.
  */
 import type { Digest } from '../../core/digest.ts'
 import type { TlsIdentity } from '../../core/grpc-server.ts'
 import type { Logger } from '../../core/log.ts'
 import type { Scope } from '../../core/scope.ts'
+import type { MeshHost } from '../host/index.ts'
 
 export interface Exchange extends AsyncDisposable {
   /** Where peers reach the direct road. */
@@ -25,6 +26,8 @@ export interface Exchange extends AsyncDisposable {
 
 export interface ExchangeDeps {
   blobs: ServedBlobs
+  /** The mesh's streams: the road that is left when the direct one is closed. Without them there is none. */
+  streams?: PeerStreams
   log: Logger
 }
 
@@ -37,6 +40,8 @@ export interface ExchangeOptions {
   uploadBytesPerS?: number
   limits?: Partial<TransferLimits>
 }
+
+export type PeerStreams = Pick<MeshHost, 'handle' | 'open' | 'member'>
 
 /** What this node has to give. */
 export interface ServedBlobs {
@@ -64,7 +69,7 @@ export type BlobSource =
       readonly nodeId: string
       readonly host: string
       readonly port: number
-      /** libp2p's name of it, for the log. */
+      /** libp2p's name of it: for the log, and for the road that is left when the direct one is closed. */
       readonly peerId?: string
     }
   /** Anything that answers range requests for exactly this blob, for example a presigned URL of S3. */
@@ -75,9 +80,14 @@ export type FetchOutcome =
       readonly type: 'fetched'
       /** Received from each source, by node id or name. */
       readonly bytesBySource: ReadonlyMap<string, number>
+      /** By source, how it was reached. */
+      readonly roads: ReadonlyMap<string, Road>
       readonly faults: readonly SourceFault[]
     }
   | { readonly type: 'failed'; readonly faults: readonly SourceFault[] }
+
+/** `direct`: TLS between two nodes; `stream`: libp2p, where the direct road is closed; `url`: an object store's HTTP. */
+export type Road = 'direct' | 'stream' | 'url'
 
 /** What was wrong with one source. */
 export interface SourceFault {
@@ -100,11 +110,14 @@ export type FaultReason =
   | 'set aside'
 
 export interface TransferLimits {
-  /** For TCP and TLS together. Default 3 s. */
+  /** For TCP and TLS together, or for a stream. Default 3 s. */
   connectMs: number
-  /** Without a byte for this long another source is asked for the same piece. Default 500 ms. */
+  /**
+   * Without progress for this long another source is asked for the same piece: for a source that is not known yet.
+   * Then for twice as long as it usually takes, between 0.4 and 4 times this. Default 500 ms.
+   */
   hedgeMs: number
-  /** Without a byte for this long a source is given up. Default 5 s. */
+  /** Without progress (16 KiB) for this long a source is given up. Default 5 s. */
   stallMs: number
   /** What one source is asked for at a time. Default 8 MiB. */
   pieceBytes: number

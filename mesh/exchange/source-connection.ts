@@ -1,7 +1,8 @@
 /** One connection to whoever has the blob, as a download sees it: ranges in, blocks out. */
-import type { FaultReason } from './index.ts'
+import type { FaultReason, Road } from './index.ts'
 
 export interface SourceConnection extends Disposable {
+  readonly road: Road
   /**
    * Reads a range; one at a time.
    * @param range `start` inclusive, `end` exclusive, not empty.

@@ -80,6 +80,7 @@ export function openUrl(deps: { blocks: BlockPool }, url: string): SourceConnect
   }
 
   return {
+    road: 'url',
     get bytesReceived() {
       return bytesReceived
     },
