@@ -3,6 +3,7 @@ import os from 'node:os'
 import path from 'node:path'
 import type { Logger } from '../../core/log.ts'
 import { formatMeshAddress, parseMeshAddress } from '../../mesh/addresses.ts'
+import { dropFormerMembers, setDamageAside } from '../../mesh/earlier-life.ts'
 import {
   createMembershipVerifier,
   openMembershipAuthority,
@@ -53,6 +54,7 @@ export async function openCoordinatorMesh(
     })
 
   await using stack = new AsyncDisposableStack()
+  await setDamageAside(path.join(folder, 'mesh'), log)
   const mesh = stack.use(
     await startOnLastPort(
       inFolder('port'),
@@ -71,6 +73,7 @@ export async function openCoordinatorMesh(
       ({ host }) => parseMeshAddress(host.addresses()[0] ?? '')?.port ?? 0,
     ),
   )
+  dropFormerMembers(mesh)
   const host = ['0.0.0.0', '::'].includes(listen.host) ? os.hostname() : listen.host
   const { port = 0 } = parseMeshAddress(mesh.host.addresses()[0] ?? '') ?? {}
   ownAddresses = [formatMeshAddress({ host, port })]

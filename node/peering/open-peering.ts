@@ -4,6 +4,7 @@ import path from 'node:path'
 import { formatAddress, type TlsIdentity } from '../../core/grpc-server.ts'
 import type { Logger } from '../../core/log.ts'
 import { formatMeshAddress, parseMeshAddress } from '../../mesh/addresses.ts'
+import { dropFormerMembers, setDamageAside } from '../../mesh/earlier-life.ts'
 import { createExchange } from '../../mesh/exchange/index.ts'
 import {
   createMembershipVerifier,
@@ -47,6 +48,7 @@ export async function openPeering(
   }
 
   await using stack = new AsyncDisposableStack()
+  await setDamageAside(folder, log)
   const mesh = stack.use(
     await startOnLastPort(
       path.join(folder, 'port'),
@@ -64,6 +66,7 @@ export async function openPeering(
       (opened) => portOf(opened.host.addresses()),
     ),
   )
+  dropFormerMembers(mesh)
   if (mesh.adverts === undefined) throw new Error('a node advertises')
   const adverts = stack.use(createOwnAdverts({ store, adverts: mesh.adverts, further, log }))
   const exchange = stack.use(
@@ -72,7 +75,7 @@ export async function openPeering(
       listen.port === 0 ? 0 : listen.port + 1,
       (port) =>
         createExchange(
-          { blobs: { find: store.fileOf }, log },
+          { blobs: { find: store.fileOf }, streams: mesh.host, log },
           { host, port, identity: options.identity },
         ),
       (started) => started.port,

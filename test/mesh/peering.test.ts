@@ -1,7 +1,7 @@
 /** Nodes of one coordinator in the mesh: what they tell each other, and who is let in. */
 import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { rename } from 'node:fs/promises'
+import { rename, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { noise } from '@chainsafe/libp2p-noise'
 import { tcp } from '@libp2p/tcp'
@@ -250,5 +250,33 @@ test.serial(
     aheadMs = 9 * hourMs
     await eventually(seenByOne, (ms) => ms > first)
     t.false(interrupted)
+  },
+)
+
+test.serial(
+  'a folder of the mesh that a disk has damaged costs what was known, not the node',
+  async (t) => {
+    await using mesh = await startPeeringMesh()
+    const [one, two] = [await mesh.add('one'), await mesh.add('two')]
+    await allConnected([one, two])
+    const digest = await two.hold(randomBytes(1_000))
+    await eventually(
+      () => one.holders(digest),
+      (holders) => holders.length === 1,
+    )
+    await two[Symbol.asyncDispose]()
+    for (const name of ['roster', 'advert-log', 'digest-index/data', 'fragments']) {
+      await writeFile(path.join(two.folder, 'mesh', name, 'data.mdb'), randomBytes(8_192))
+    }
+    const again = await mesh.add('two')
+    t.is(again.peerId, two.peerId)
+    await allConnected([one, again])
+    await again.peering.adverts.compared()
+    const later = await again.hold(randomBytes(1_000))
+    await eventually(
+      () => [digest, later].map((each) => one.holders(each)[0]),
+      (holders) => holders.every((holder) => holder === two.id),
+    )
+    t.is(one.peering.mesh.index.nodes().filter(({ alive }) => alive).length, 2)
   },
 )
