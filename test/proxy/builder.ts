@@ -133,8 +133,8 @@ export async function startBuilder(
         registry,
         records: {
           ...records,
-          compose(owner) {
-            const composed = records.compose(owner)
+          compose(owner, more) {
+            const composed = records.compose(owner, more)
             builder.onCompose?.([...composed.pin.held.keys()], () => composed.pin[Symbol.dispose]())
             return composed
           },

@@ -5,7 +5,7 @@ import { buildCertificateMs } from '../../../core/limits.ts'
 import type { Scope } from '../../../core/scope.ts'
 import type { SolveRequest } from '../../../proto/generated/buildkit/control.ts'
 import { lackedLine, type Records, recordTag } from '../records/index.ts'
-import { promisesOf, type Registry } from '../registry/index.ts'
+import type { Registry } from '../registry/index.ts'
 import { type CacheEntry, imageCompressionOf } from './solve-edits.ts'
 
 /** Disposal unpins the record and ends the grants. */
@@ -33,18 +33,18 @@ const lackedMax = 10
 export function openCacheAccess(
   deps: { registry: Registry; records: Records },
   request: SolveRequest,
-  options: { scope: Scope; registryHost: string },
+  options: { scope: Scope; steps: ReadonlySet<Digest>; registryHost: string },
 ): CacheAccess {
-  const { scope, registryHost } = options
+  const { scope, steps, registryHost } = options
   using stack = new DisposableStack()
   const grant = { scope, lifetimeMs: buildCertificateMs }
-  const record = stack.use(deps.records.compose(scope))
+  const record = stack.use(deps.records.compose(scope, { steps }))
   const reading =
     record.layers === 0
       ? undefined
       : stack.use(deps.registry.grant({ ...grant, right: 'read', documents: record.documents }))
   // What this build reuses is exported again as part of its record, and need not come here for that.
-  const promised = promisesOf(record.documents)
+  const promised = (digest: Digest) => record.promised(digest)
   const writing = stack.use(deps.registry.grant({ ...grant, right: 'write', promised }))
   const held = stack.move()
   const refOf = (capability: string): string => `${registryHost}/${capability}/cache:${recordTag}`

@@ -8,6 +8,7 @@ import type {
 } from 'node:http2'
 import type { TLSSocket } from 'node:tls'
 import { status as grpcStatus } from '@grpc/grpc-js'
+import { type Digest, isDigest } from '../../../core/digest.ts'
 import { describeError, HearthError } from '../../../core/errors.ts'
 import { type Scope, scopeId } from '../../../core/scope.ts'
 import type { DaemonHandle } from '../daemon/index.ts'
@@ -180,10 +181,11 @@ export function serveConnection(
           log,
         }
         const plain = await readPlainRequest(down)
-        await deps.records.ready(scope, { signal: gone.signal })
+        await deps.records.ready(scope, { steps: expectedSteps(), signal: gone.signal })
         const message = narrowControlSolve(narrowing, plain)
         return serveSolve(solveDeps, down, rawHeaders, message, {
           ...options,
+          steps: expectedSteps(),
           jobs: owner.jobs,
           gates,
         })
@@ -236,6 +238,10 @@ export function serveConnection(
         return passThrough(down, renamed, upstream, { blame })
       }
     }
+  }
+
+  function expectedSteps(): ReadonlySet<Digest> {
+    return new Set([...(deps.expected?.(buildId)?.predictions.keys() ?? [])].filter(isDigest))
   }
 
   /** @throws HearthError `not-found` when the owner has no such solve and none comes. */

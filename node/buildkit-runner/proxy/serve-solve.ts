@@ -1,5 +1,6 @@
 /** Control.Solve of one client: builds the job and its shadow, answers, and sees the end through. */
 import type { OutgoingHttpHeaders, ServerHttp2Stream } from 'node:http2'
+import type { Digest } from '../../../core/digest.ts'
 import { HearthError } from '../../../core/errors.ts'
 import type { Logger } from '../../../core/log.ts'
 import type { Scope } from '../../../core/scope.ts'
@@ -52,6 +53,8 @@ export interface ServeSolveDeps {
 
 export interface ServeSolveOptions {
   scope: Scope
+  /** Keys of the steps that the plan names. */
+  steps: ReadonlySet<Digest>
   registryHost: string
   /** Where the client's other calls find the job, by the reference the client gave it. */
   jobs: Map<string, SolveJob>

@@ -28,6 +28,8 @@ export interface ArrivalsDeps {
   /** Whether the scope's record holds the fragment under this statement's label, or a later one. */
   has: (statement: FragmentStatement) => boolean
   take: (fragment: ArrivedFragment) => Promise<void>
+  /** For a fragment of which only the label is new. False when its bytes are not here. */
+  relabel: (statement: FragmentStatement) => Promise<boolean>
   log: Logger
 }
 
@@ -81,6 +83,7 @@ export function createArrivals(deps: ArrivalsDeps): Arrivals {
   async function bring(from: Wanted, statement: FragmentStatement): Promise<void> {
     const { scope, digest, size, maker } = statement
     try {
+      if (await deps.relabel(statement)) return
       if (size > documentBytesMax) throw new HearthError('invalid-input', `it has ${size} bytes`)
       const brought = await sources.bring(scope, { digest, size }, { signal })
       if (brought.type === 'missed') return

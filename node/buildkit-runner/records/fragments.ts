@@ -170,6 +170,16 @@ export async function createRecords(
               await join(scope, record, { digest, sequence, isKept, graph, bytes })
               scopes.refreshSoon(scope, record)
             }),
+          relabel: ({ scope, digest, sequence, isKept }) =>
+            inTurn(scope, async () => {
+              const record = await scopes.load(scope)
+              const known = record.fragments.get(digest)
+              const bytes = rows.get(scope, digest)?.bytes
+              if (known === undefined || bytes === undefined) return false
+              await join(scope, record, { ...known, sequence, isKept, bytes })
+              scopes.refreshSoon(scope, record)
+              return true
+            }),
           log,
         })
 
@@ -199,9 +209,10 @@ export async function createRecords(
       const told = new Map(news.of(scope).map(({ statement }) => [statement.digest, statement]))
       for (const { digest, row } of rows.ofScope(scope)) {
         const statement = told.get(digest)
-        const { bytes, sequence, isKept = false } = row
+        // As it was before there was a mesh: kept, when this node was alone.
+        const { bytes, sequence, isKept = true } = row
         if (statement === undefined) {
-          await news.publish({ scope, digest, size: bytes.length, sequence, isKept: false })
+          await news.publish({ scope, digest, size: bytes.length, sequence, isKept })
         }
         const isOwn = statement === undefined || statement.maker === mesh?.host.peerId
         if (isOwn && !(statement?.isKept ?? isKept)) watchOver(scope, { digest, sequence, bytes })
@@ -267,16 +278,18 @@ export async function createRecords(
     async settled(scope, fragment, { signal }) {
       return (await keeping?.settled(scope, fragment, { signal })) ?? { type: 'kept' }
     },
-    async ready(scope, { signal }) {
+    async ready(scope, { steps = new Set<Digest>(), signal }) {
       const limit = AbortSignal.any([signal, AbortSignal.timeout(readyMsMax)])
       const work = async (): Promise<void> => {
         const record = scopes.known(scope) ?? (await scopes.load(scope))
         await untilAborted(arrivals?.want(scope), limit)
-        if (await scopes.isCurrent(scope, record)) return
-        await inTurn(scope, async () => {
-          const now = await scopes.load(scope)
-          if (!(await scopes.isCurrent(scope, now))) await scopes.refresh(scope, now)
-        })
+        if (!(await scopes.isCurrent(scope, record))) {
+          await inTurn(scope, async () => {
+            const now = await scopes.load(scope)
+            if (!(await scopes.isCurrent(scope, now))) await scopes.refresh(scope, now)
+          })
+        }
+        await scopes.narrow(scopes.known(scope) ?? record, steps)
       }
       try {
         await untilAborted(work(), limit)
@@ -284,9 +297,9 @@ export async function createRecords(
         log.warn({ scope: scopeId(scope), error: describeError(error) }, 'a record is not ready')
       }
     },
-    compose(scope): ComposedRecord {
+    compose(scope, { steps = new Set<Digest>() } = {}): ComposedRecord {
       const record = scopes.now(scope)
-      let served = record.served ?? scopes.refreshNow(scope, record)
+      let served = record.narrowed(steps) ?? record.served ?? scopes.refreshNow(scope, record)
       let pin = store.pin(scope, served.blobs, onOffer)
       if (hasLost(scope, record, served, pin.held)) {
         // Something was evicted since the record was made. Nothing can be between looking and pinning.

@@ -31,14 +31,15 @@ export interface Records {
    * Gets what the mesh knows of the scope and this node does not, and makes its record anew where that is needed.
    * For the time before `compose`. Resolves within seconds, whatever it got; at once when there is nothing to do.
    */
-  ready(scope: Scope, options: { signal: AbortSignal }): Promise<void>
+  ready(scope: Scope, options: ReadyOptions): Promise<void>
 
   /**
    * The scope's record for one build: the union of its fragments, narrowed to what can be delivered from here, from
    * peers or from the object store, within BuildKit's limits. What is here is pinned until `pin` is disposed. Served
    * as documents of a grant. An empty record when there is nothing yet.
+   * @param options.steps as they were given to `ready`.
    */
-  compose(scope: Scope): ComposedRecord
+  compose(scope: Scope, options?: { steps?: ReadonlySet<Digest> }): ComposedRecord
 
   /** Number of fragments by scope. */
   count(scope: Scope): number
@@ -54,6 +55,12 @@ export interface Records {
 
   /** Forgets the scope's fragments (their blobs belong to the store). */
   reset(scope: Scope): Promise<void>
+}
+
+export interface ReadyOptions {
+  /** Keys of the build's steps: when the record is larger than what BuildKit reads, what they need comes first. */
+  steps?: ReadonlySet<Digest>
+  signal: AbortSignal
 }
 
 export interface KeepResult {

@@ -138,8 +138,12 @@ test('what is served depends on content alone', (t) => {
 })
 
 test('a record that is too large loses what was seen longest ago, and stays closed', (t) => {
+  const limits = fc.integer({ min: 300, max: 4000 })
   fc.assert(
-    fc.property(unions, fc.integer({ min: 300, max: 4000 }), (union, bytesMax) => {
+    fc.property(unions, limits, fc.nat(20), (union, bytesMax, modulus) => {
+      // Whatever is wanted: `readServed` refuses what is not closed.
+      const wanted = new Set([...union.records.keys()].filter((_, at) => at % 20 === modulus))
+      readServed(makeServedRecord(union, allBlobs, { bytesMax, wanted }))
       const served = makeServedRecord(union, allBlobs, { bytesMax })
       for (const { bytes } of served.documents) t.true(bytes.length <= bytesMax)
       const { graph } = readServed(served)
@@ -154,6 +158,23 @@ test('a record that is too large loses what was seen longest ago, and stays clos
       }
     }),
   )
+})
+
+test('what a build wants comes first when not everything fits, and is closed too', (t) => {
+  const builds = Array.from({ length: 40 }, (_, each) => longBuild(`build ${each}`, 150))
+  const union = mergeGraphs(
+    ...builds.map((build, position) => relabelled(build, labelOf(position + 1))),
+  )
+  const [oldest, next] = builds
+  const wanted = new Set([...(oldest?.records.keys() ?? [])].slice(-1))
+  const whole = makeServedRecord(union, heldOf(union))
+  t.false(whole.isWhole)
+  const narrowed = makeServedRecord(union, heldOf(union), { wanted })
+  t.false(narrowed.isWhole)
+  const { graph } = readServed(narrowed)
+  for (const key of oldest?.records.keys() ?? []) t.is(graph.records.get(key)?.results.size, 1)
+  for (const key of next?.records.keys() ?? []) t.false(graph.records.has(key))
+  t.true(makeServedRecord(builds[0] ?? emptyGraph, heldOf(union), { wanted }).isWhole)
 })
 
 test('a record of nothing is valid, and empty', (t) => {

@@ -5,6 +5,7 @@
  * What is given up depends on what the fragments say and on nothing else, so that all nodes that know the same
  * fragments give up the same ones, in whatever order they came.
  */
+import { hash } from 'node:crypto'
 import type { Digest } from '../../../core/digest.ts'
 import { compareLabels, type Graph, hasResult, type Label } from './graph.ts'
 import { type Deliverable, type ServedRecord, serveInSteps } from './serve-record.ts'
@@ -44,9 +45,16 @@ export interface ScopeRecord {
   refresh(
     whereabouts: (blob: { digest: Digest; size: number }) => Deliverable['where'] | undefined,
   ): Steps<ServedRecord>
+  /** For a build of these steps, when not everything fits: made from what the last `refresh` has found. */
+  narrow(steps: ReadonlySet<Digest>): Steps<ServedRecord>
+  /** What `narrow` has made of these steps, until the next `refresh`. */
+  narrowed(steps: ReadonlySet<Digest>): ServedRecord | undefined
 }
 
 const blobsPerStep = 200
+
+/** Builds of one scope that begin at about the same time. */
+const narrowedMax = 8
 
 export function createScopeRecord(): ScopeRecord {
   const fragments = new Map<Digest, KeptFragment>()
@@ -55,6 +63,8 @@ export function createScopeRecord(): ScopeRecord {
   const union = createUnion()
   let latest = 0
   let served: ServedRecord | undefined
+  let found: { deliverable: Map<Digest, Deliverable>; toBring: Map<string, number> } | undefined
+  const narrow = new Map<string, ServedRecord>()
 
   /** @returns those that were the latest for something until now. */
   function top(fragment: KeptFragment): Set<Digest> {
@@ -141,9 +151,31 @@ export function createScopeRecord(): ScopeRecord {
         toBring.set(digest, bytesToBring(graph, deliverable))
       }
       served = yield* serveInSteps(union.graph, deliverable, { toBring })
+      found = { deliverable, toBring }
+      narrow.clear()
       return served
     },
+    *narrow(steps) {
+      const { deliverable, toBring } = found ?? { deliverable: new Map(), toBring: new Map() }
+      const wanted = new Set<string>()
+      for (const { graph } of fragments.values()) {
+        yield
+        for (const [stepKey, recordKey] of graph.steps ?? []) {
+          if (steps.has(stepKey)) wanted.add(recordKey)
+        }
+      }
+      const made = yield* serveInSteps(union.graph, deliverable, { toBring, wanted })
+      narrow.set(nameOf(steps), made)
+      const [oldest] = narrow.keys()
+      if (narrow.size > narrowedMax && oldest !== undefined) narrow.delete(oldest)
+      return made
+    },
+    narrowed: (steps) => narrow.get(nameOf(steps)),
   }
+}
+
+function nameOf(steps: ReadonlySet<Digest>): string {
+  return hash('sha256', [...steps].sort().join())
 }
 
 function labelOf({ sequence, digest }: KeptFragment): Label {

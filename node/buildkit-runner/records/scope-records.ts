@@ -2,6 +2,7 @@
  * The records of all scopes in memory: read from their rows when somebody asks, made anew when something has
  * changed, one change after the other. Whoever can wait lets the event loop have its turns meanwhile.
  */
+import type { Digest } from '../../../core/digest.ts'
 import { describeError } from '../../../core/errors.ts'
 import { formatVersions } from '../../../core/format-version.ts'
 import type { Logger } from '../../../core/log.ts'
@@ -23,6 +24,8 @@ export interface ScopeRecords {
   now(scope: Scope): ScopeRecord
   load(scope: Scope): Promise<ScopeRecord>
   refresh(scope: Scope, record: ScopeRecord): Promise<ServedRecord>
+  /** Makes what is served to a build of these steps, where that differs. */
+  narrow(record: ScopeRecord, steps: ReadonlySet<Digest>): Promise<void>
   refreshNow(scope: Scope, record: ScopeRecord): ServedRecord
   /** Nobody waits for it: what comes at once becomes one. */
   refreshSoon(scope: Scope, record: ScopeRecord): void
@@ -116,6 +119,10 @@ export function createScopeRecords(deps: {
       return remember(id, scopes.get(id) ?? finish(read(scope, rows, log)))
     },
     refresh: (scope, record) => inSlices(refreshing(scope, record)),
+    async narrow(record, steps) {
+      if (steps.size === 0 || record.served?.isWhole !== false) return
+      if (record.narrowed(steps) === undefined) await inSlices(record.narrow(steps))
+    },
     refreshNow: (scope, record) => finish(refreshing(scope, record)),
     refreshSoon(scope, record) {
       if (stale.has(record)) return

@@ -25,6 +25,8 @@ import { finish, type Steps } from './steps.ts'
 export interface ServedRecord {
   readonly documents: readonly GrantDocument[]
   readonly records: number
+  /** False when not all that can be had fits into what BuildKit reads. */
+  readonly isWhole: boolean
   /** The blobs it promises, each once. */
   readonly blobs: readonly Digest[]
   /** Those of them that were not here when the record was made. */
@@ -41,6 +43,8 @@ export interface ServeOptions {
   readonly bytesMax?: number
   /** By lineage: what of its layers is elsewhere. Of builds that knew nothing of each other, the less the better. */
   readonly toBring?: ReadonlyMap<string, number>
+  /** Keys of records that the build is expected to want: when not all fits, they and their inputs come first. */
+  readonly wanted?: ReadonlySet<string>
 }
 
 const lackingMax = 10
@@ -67,25 +71,29 @@ export function makeServedRecord(
 export function* serveInSteps(
   graph: Graph,
   deliverable: ReadonlyMap<Digest, Deliverable>,
-  { bytesMax = recordBytesMax, toBring = new Map() }: ServeOptions = {},
+  { bytesMax = recordBytesMax, toBring = new Map(), wanted = new Set() }: ServeOptions = {},
 ): Steps<ServedRecord> {
   const { choices, lacking } = yield* chooseResults(graph, deliverable, toBring)
   const compare = createComparison(toBring)
   yield
   const useful = usefulRecords(graph.records, (record) => choices.has(record.key))
-  // A record is never newer than its inputs, nor less deep, so whatever this order is cut off at is closed.
+  yield
+  const first = usefulRecords(graph.records, ({ key }) => wanted.has(key) && choices.has(key))
+  const rankOf = ({ key }: GraphRecord) => Number(!first.has(key))
+  // A record is never newer than its inputs, nor less deep, and what is wanted is closed in itself: so whatever this
+  // order is cut off at is closed.
   const ordered = [...graph.records.values()]
     .filter((record) => useful.has(record.key))
-    .sort((a, b) => b.sequence - a.sequence || a.depth - b.depth || compareText(a.key, b.key))
+    .sort((a, b) => rankOf(a) - rankOf(b) || compareAge(a, b))
   yield
-  const fitting = yield* largestFitting(ordered.length, bytesMax, (count) =>
-    write(graph, withoutUseless(ordered.slice(0, count), choices), { choices, compare }),
+  const fitting = yield* largestFitting(ordered, bytesMax, (records) =>
+    write(graph, withoutUseless(records, choices), { choices, compare }),
   )
   const isElsewhere = (blob: Digest) => (deliverable.get(blob)?.where ?? 'held') !== 'held'
   return { ...fitting, elsewhere: new Set(fitting.blobs.filter(isElsewhere)), lacking }
 }
 
-type Written = Omit<ServedRecord, 'lacking' | 'elsewhere'>
+type Written = Omit<ServedRecord, 'lacking' | 'elsewhere' | 'isWhole'>
 
 /** Of config and manifest, for a record with a layer of its own: what BuildKit writes for usual builds. */
 const recordBytesUsual = 330
@@ -95,17 +103,18 @@ const fullEnough = 0.97
 
 /** The most records, counted from the first, whose documents fit. Each try writes them all, so few are made. */
 function* largestFitting(
-  all: number,
+  ordered: readonly GraphRecord[],
   bytesMax: number,
-  serve: (count: number) => Written,
-): Steps<Written> {
-  let best = serve(0)
+  serve: (records: readonly GraphRecord[]) => Steps<Written>,
+): Steps<Written & { isWhole: boolean }> {
+  const all = ordered.length
+  let best = yield* serve([])
   let low = 0
   let high = all + 1
   let count = Math.min(all, Math.ceil(bytesMax / recordBytesUsual))
   for (let round = 0; high - low > 1; round += 1) {
     yield
-    const tried = serve(count)
+    const tried = yield* serve(ordered.slice(0, count))
     const bytes = Math.max(...tried.documents.map((document) => document.bytes.length))
     if (bytes <= bytesMax) {
       low = count
@@ -119,7 +128,12 @@ function* largestFitting(
     const points = round < 4 && low < pointed && pointed < high
     count = points ? pointed : (low + high) >>> 1
   }
-  return best
+  return { ...best, isWhole: low === all }
+}
+
+/** What was said last comes first, inputs before what depends on them. */
+function compareAge(a: GraphRecord, b: GraphRecord): number {
+  return b.sequence - a.sequence || a.depth - b.depth || compareText(a.key, b.key)
 }
 
 /**
@@ -175,7 +189,7 @@ function lackingOf(
   deliverable: ReadonlyMap<Digest, Deliverable>,
 ): BlobInfo[] {
   const found = new Map<Digest, BlobInfo>()
-  records.sort((a, b) => b.sequence - a.sequence || a.depth - b.depth || compareText(a.key, b.key))
+  records.sort(compareAge)
   for (const { results } of records) {
     if (found.size === lackingMax) break
     const [latest] = [...results.values()].sort((a, b) => compareLabels(b, a))
@@ -219,7 +233,7 @@ function withoutUseless(
   return records.filter((record) => useful.has(record.key))
 }
 
-function write(
+function* write(
   graph: Graph,
   records: readonly GraphRecord[],
   {
@@ -229,21 +243,25 @@ function write(
     choices: ReadonlyMap<string, Choice>
     compare: (a: Choice, b: Choice) => number
   },
-): Written {
+): Steps<Written> {
+  yield
   const ranked = records
     .map((record) => choices.get(record.key))
     .filter((choice) => choice !== undefined)
     .sort(compare)
+  yield
   const createdAt = new Map(ranked.map(({ record }, rank) => [record.key, timeOfRank(rank)]))
   const { config, blobs } = writeConfig(records, (record) => {
     const choice = choices.get(record.key)
     const time = createdAt.get(record.key)
     return choice && time ? [{ chain: choice.chain, createdAt: time }] : []
   })
+  yield
   const layers = blobs
     .map((blob) => graph.descriptors.get(blob)?.descriptor)
     .filter((descriptor): descriptor is Descriptor => descriptor !== undefined)
   const bytes = Buffer.from(JSON.stringify(config))
+  yield
   const digest = digestOf(bytes)
   const manifest = writeCacheManifest({
     config: { mediaType: cacheConfigMediaType, digest, size: bytes.length },

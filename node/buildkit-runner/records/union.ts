@@ -22,9 +22,8 @@ export interface Union {
   remove(lineage: Digest): Steps<void>
 }
 
-const recordsPerStep = 50
-
-export function createUnion(): Union {
+/** @param options.recordsPerStep how much is done between two interruptions. */
+export function createUnion({ recordsPerStep = 50 } = {}): Union {
   const parts = new Map<Digest, Graph>()
   const records = createJoined<string, GraphRecord>(mergeRecords)
   const descriptors = createJoined<Digest, LabelledDescriptor>(laterDescriptor)
