@@ -134,15 +134,22 @@ export async function workTogether(
       if (member.piece !== undefined) plan.giveUp(member.piece, sourceName(source))
       if (error instanceof WriteFailure) throw error.cause
       if (signal.aborted) return
-      noteWait(member, stop.signal.reason === notNeeded ? 1 : 2)
-      if (plan.isFinished) return
-      if (stop.signal.reason === notNeeded) idle.push(source)
-      else {
-        const cause = stop.signal.aborted ? stop.signal.reason : error
-        const { reason, message } = toSourceFailure(cause, 'broken off')
-        faults.push({ source: sourceName(source), reason, message })
-      }
+      const isDismissed = stop.signal.reason === notNeeded
+      const failure = isDismissed ? slownessOf(member) : (stop.signal.reason ?? error)
+      noteWait(member, isDismissed ? 1 : 2)
+      if (isDismissed) idle.push(source)
+      if (failure === undefined || (plan.isFinished && !isDismissed)) return
+      const { reason, message } = toSourceFailure(failure, 'broken off')
+      faults.push({ source: sourceName(source), reason, message })
     }
+  }
+
+  /** Of one that is no longer needed: whether that is because it said nothing. */
+  function slownessOf(member: Member): SourceFailure | undefined {
+    const nowMs = performance.now()
+    if (!isSilent(member, nowMs)) return undefined
+    const silentMs = Math.round(nowMs - member.movedAtMs)
+    return new SourceFailure('slow', `no byte for ${silentMs} ms, and another was quicker`)
   }
 
   async function bring(name: string, piece: Piece, connection: SourceConnection): Promise<void> {

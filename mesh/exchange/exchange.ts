@@ -143,8 +143,11 @@ export async function createExchange(
   }
 
   async function fetchNow(request: FetchRequest): Promise<FetchOutcome> {
-    const resting = request.sources.filter((source) => aside.isAside(sourceName(source)))
-    const sources = request.sources.filter((source) => !resting.includes(source))
+    let sources = request.sources.filter((source) => !aside.isAside(sourceName(source)))
+    if (sources.length === 0) {
+      sources = request.sources.filter((source) => aside.isForgivable(sourceName(source)))
+    }
+    const resting = request.sources.filter((source) => !sources.includes(source))
     const skipped = resting.map(
       (source): SourceFault => ({
         source: sourceName(source),

@@ -103,6 +103,8 @@ export type FaultReason =
   | 'refused'
   /** It accepted, and then said nothing for too long. */
   | 'stalled'
+  /** It said nothing for longer than it usually does, and another brought what it was asked for. */
+  | 'slow'
   | 'broken off'
   /** What it sent does not hash to the digest. */
   | 'wrong bytes'
