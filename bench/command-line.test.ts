@@ -9,8 +9,14 @@ test('a name, runs and the form of the answer are read in any order', (t) => {
     name: 'export-wait',
     json: true,
     runs: 4,
+    workload: undefined,
   })
-  t.deepEqual(readCommandLine(['--runs=1'], names), { name: undefined, json: false, runs: 1 })
+  t.deepEqual(readCommandLine(['--runs=1', '--workload=few-steps'], names), {
+    name: undefined,
+    json: false,
+    runs: 1,
+    workload: 'few-steps',
+  })
 })
 
 const refused = test.macro<[args: string[], says: RegExp]>({
@@ -24,6 +30,7 @@ test(refused, ['export-weight'], /no measurement is called "export-weight"/)
 test(refused, ['hot-overhead', 'export-wait'], /one measurement at a time/)
 test(refused, ['--fast'], /unknown flag --fast/)
 test(refused, ['--runs', '0'], /needs a whole number/)
+test(refused, ['--workload'], /--workload needs a name/)
 test(refused, ['--runs'], /needs a whole number/)
 
 test('every contestant goes first once before one goes first twice', (t) => {

@@ -14,6 +14,8 @@ export interface Measurement {
 
 export interface MeasurementOptions {
   runs: number
+  /** For those that build one; undefined: each measurement's own. */
+  workload: string | undefined
   /** Says what is going on, one line at a time. */
   say: (line: string) => void
 }

@@ -1,9 +1,10 @@
-/** `npm run bench -- NAME [--json] [--runs N]`: runs one measurement, or all of them. */
+/** `npm run bench -- NAME [--json] [--runs N] [--workload NAME]`: runs one measurement, or all of them. */
 import { describeError } from '../core/errors.ts'
 import { readCommandLine } from './command-line.ts'
 import type { Measurement, ResultHead } from './index.ts'
 import { busyWarning, describeMachine, readVersions } from './machine.ts'
 import { exportWait } from './measurements/export-wait.ts'
+import { freshNode } from './measurements/fresh-node.ts'
 import { hotOverhead } from './measurements/hot-overhead.ts'
 import { merge } from './measurements/merge.ts'
 import { routing } from './measurements/routing.ts'
@@ -11,14 +12,21 @@ import { transfer } from './measurements/transfer.ts'
 import { keepResult } from './results.ts'
 import { formatResult } from './table.ts'
 
-const measurements: readonly Measurement[] = [hotOverhead, exportWait, merge, routing, transfer]
+const measurements: readonly Measurement[] = [
+  hotOverhead,
+  exportWait,
+  freshNode,
+  merge,
+  routing,
+  transfer,
+]
 
 try {
   const names = measurements.map(({ name }) => name)
-  const { name, json, runs } = readCommandLine(process.argv.slice(2), names)
+  const { name, json, runs, workload } = readCommandLine(process.argv.slice(2), names)
   for (const measurement of measurements) {
     if (name === undefined || name === measurement.name) {
-      await measure(measurement, runs ?? measurement.defaultRuns, json)
+      await measure(measurement, { runs: runs ?? measurement.defaultRuns, workload, json })
     }
   }
 } catch (error) {
@@ -26,7 +34,11 @@ try {
   process.exitCode = 1
 }
 
-async function measure(measurement: Measurement, runs: number, json: boolean): Promise<void> {
+async function measure(
+  measurement: Measurement,
+  options: { runs: number; workload: string | undefined; json: boolean },
+): Promise<void> {
+  const { runs, workload, json } = options
   const { name, about } = measurement
   const startedAtMs = performance.now()
   const say = (line: string) => {
@@ -39,7 +51,7 @@ async function measure(measurement: Measurement, runs: number, json: boolean): P
   const warning = busyWarning(machine)
   if (warning !== undefined) say(warning)
   const versions = await readVersions()
-  const { rows, figures } = await measurement.run({ runs, say })
+  const { rows, figures } = await measurement.run({ runs, workload, say })
   const head: ResultHead = { name, machine, versions, startedAt, runs, rows }
   const result = { ...head, ...figures }
   const file = await keepResult(name, startedAt, result)

@@ -5,18 +5,13 @@
 import { randomFillSync } from 'node:crypto'
 import { open, utimes, writeFile } from 'node:fs/promises'
 import path from 'node:path'
-import {
-  busyboxImage,
-  createTemporaryFolder,
-  createWorkspace,
-  prepareGoService,
-  pushImage,
-} from '../../test/harness/index.ts'
+import { busyboxImage, createTemporaryFolder, pushImage } from '../../test/harness/index.ts'
 import { contextTransferSeconds } from '../context-transfer.ts'
 import type { Measurement } from '../index.ts'
 import { rotated } from '../rotation.ts'
 import { createSamples } from '../samples.ts'
 import { type Builder, type Site, startSite } from '../site.ts'
+import { findWorkload } from '../workloads.ts'
 
 const contextFiles = 8
 const contextFileBytes = 64_000_000
@@ -26,11 +21,12 @@ export const hotOverhead: Measurement = {
   name: 'hot-overhead',
   about: 'unchanged and one-line-changed build, and context throughput, against buildx direct',
   defaultRuns: 5,
-  async run({ runs, say }) {
-    await prepareGoService(say)
+  async run({ runs, say, workload: name }) {
+    const workload = findWorkload(name)
+    await workload.prepare(say)
     await using site = await startSite()
-    await using workspace = await createWorkspace(site.registry.host)
-    const args = [...site.pushArgs('linkd'), ...workspace.buildArgs]
+    await using workspace = await workload.create(site.registry.host)
+    const args = [...site.pushArgs(workload.name), ...workspace.buildArgs]
     const samples = createSamples()
 
     const warmUp = async (builder: Builder) => {

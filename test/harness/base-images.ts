@@ -6,7 +6,17 @@
 import { execFile, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { createReadStream, createWriteStream } from 'node:fs'
-import { chmod, copyFile, mkdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
+import {
+  chmod,
+  copyFile,
+  cp,
+  mkdir,
+  readFile,
+  rename,
+  rm,
+  symlink,
+  writeFile,
+} from 'node:fs/promises'
 import path from 'node:path'
 import { PassThrough } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
@@ -56,6 +66,43 @@ export async function goImage(): Promise<BaseImage> {
       GOTOOLCHAIN: 'local',
     })
   })
+  return { folder }
+}
+
+/**
+ * An image that was made again: as it was, with one more small layer.
+ * @param folder empty; the image is made in it.
+ */
+export async function rebuiltImage(
+  image: BaseImage,
+  options: { folder: string; revision: string },
+): Promise<BaseImage> {
+  const { folder, revision } = options
+  await cp(image.folder, folder, { recursive: true })
+  const manifest = JSON.parse(await readFile(path.join(folder, 'manifest.json'), 'utf8')) as {
+    config: { digest: string }
+    layers: Layer['descriptor'][]
+  }
+  const config = JSON.parse(
+    await readFile(
+      path.join(folder, 'blobs', manifest.config.digest.slice('sha256:'.length)),
+      'utf8',
+    ),
+  ) as { config: { Env: string[] }; rootfs: { diff_ids: string[] } }
+  const tree = path.join(folder, 'tree')
+  await mkdir(path.join(tree, 'etc'), { recursive: true })
+  await writeFile(path.join(tree, 'etc/revision'), `${revision}\n`)
+  const added = await packLayer(folder, ['-C', tree, '.'])
+  await rm(tree, { recursive: true })
+  const known = manifest.layers.map((descriptor, index) => ({
+    diffId: config.rootfs.diff_ids[index] ?? '',
+    descriptor,
+  }))
+  const env = config.config.Env.map((line): [string, string] => {
+    const [name = '', ...value] = line.split('=')
+    return [name, value.join('=')]
+  })
+  await writeImage(folder, [...known, added], Object.fromEntries(env))
   return { folder }
 }
 

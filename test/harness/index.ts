@@ -24,4 +24,9 @@ export { type FetchedImage, fetchImage, pushBlob, pushImage } from './registry-c
 export { type S3Server, startS3 } from './s3.ts'
 export { createTemporaryFolder, type TemporaryFolder } from './temporary-folder.ts'
 export { startUpstreamRegistry, type UpstreamRegistry } from './upstream-registry.ts'
-export { createWorkspace, prepareGoService, type Workspace } from './workspace.ts'
+export {
+  createSmallWorkspace,
+  createWorkspace,
+  prepareGoService,
+  type Workspace,
+} from './workspace.ts'
