@@ -23,9 +23,10 @@ import {
   servedDigests,
 } from '../../node/buildkit-runner/records/pushed-records.fixture.ts'
 import { type CacheStore, openCacheStore } from '../../node/cache-store/index.ts'
-import type { S3Tier } from '../../node/cache-store/s3-tier/index.ts'
+import { createS3Tier } from '../../node/cache-store/s3-tier/index.ts'
 import { type BlobSources, createSources } from '../../node/cache-store/sources/index.ts'
 import { openPeering, type Peering } from '../../node/peering/index.ts'
+import type { S3Server } from '../harness/index.ts'
 import { createNodeIdentities } from '../harness/node-identities.ts'
 
 export const scope = makeScope('app', 'main')
@@ -57,7 +58,8 @@ export interface MergeNodes {
 export interface AddOptions extends Partial<RecordsOptions> {
   /** An earlier life's. */
   data?: string
-  s3?: Pick<S3Tier, 'name' | 'keep' | 'fragments' | 'has' | 'urlOf' | 'read' | 'reportFault'>
+  /** Behind all nodes that have it. */
+  s3?: S3Server
 }
 
 export async function createMergeNodes(t: ExecutionContext): Promise<MergeNodes> {
@@ -83,7 +85,7 @@ export async function createMergeNodes(t: ExecutionContext): Promise<MergeNodes>
   }
 
   return {
-    async add(name, { data, s3, ...options } = {}) {
+    async add(name, { data, s3: server, ...options } = {}) {
       const stack = new AsyncDisposableStack()
       t.teardown(() => stack.disposeAsync())
       const folder = data ?? (await temporaryFolder(t))
@@ -113,6 +115,22 @@ export async function createMergeNodes(t: ExecutionContext): Promise<MergeNodes>
       const { mesh, exchange, addresses } = peering
       const { fragments: news } = mesh
       if (news === undefined) throw new Error('a node hears of fragments')
+      const s3 =
+        server === undefined
+          ? undefined
+          : stack.use(
+              await createS3Tier(
+                { store, log },
+                {
+                  url: `s3://${server.bucket}/merge`,
+                  endpoint: server.endpoint,
+                  region: server.region,
+                  folder: inside('s3'),
+                  credentials: server,
+                  limits: { sweepEveryMs: 0 },
+                },
+              ),
+            )
       const sources = stack.use(createSources({ store, mesh, exchange, s3, log }))
       const records = stack.use(
         await createRecords(

@@ -7,6 +7,7 @@ import {
   put,
   servedDigests,
 } from '../../node/buildkit-runner/records/pushed-records.fixture.ts'
+import { startS3 } from '../harness/index.ts'
 import { createMergeNodes, type MergeNode, scope, until } from './nodes.ts'
 
 const signal = AbortSignal.timeout(5 * 60_000)
@@ -194,4 +195,35 @@ test('what was reset comes back from nobody', async (t) => {
   for (const node of [one, two, again]) t.deepEqual(await node.served(), [])
   await one.build(names('abc'))
   for (const node of [one, two, again]) await serves(node, 'abc')
+})
+
+test('with an object store a fragment is kept once it is there, and found by who never met its maker', async (t) => {
+  const s3 = await startS3()
+  t.teardown(() => s3[Symbol.asyncDispose]())
+  const nodes = await createMergeNodes(t)
+  const one = await nodes.add('one', { s3 })
+  const { fragment } = await one.build(names('abc'))
+  t.deepEqual(await one.records.settled(scope, fragment, { signal }), { type: 'kept' })
+  t.true(one.news.of(scope)[0]?.statement.isKept)
+  await one.stop()
+
+  const late = await (await createMergeNodes(t)).add('of another coordinator', { s3 })
+  t.deepEqual(await late.served(), [], 'made by no member that it knows of')
+  t.true(late.log.some((line) => line.includes('made by no member')))
+
+  const two = await nodes.add('two', { s3 })
+  t.deepEqual(await two.served(), layers('abc'))
+  const blob = { digest: digestOf(layerBytes('b')), size: layerBytes('b').length }
+  t.is(two.sources.whereabouts(scope, blob), 'far')
+  t.like(await two.sources.bring(scope, blob, { signal }), { type: 'brought' })
+  // Nothing is to be had any more: what it knows is not what it can deliver.
+  await s3.process.stop()
+  await two.store.remove(scope, blob.digest)
+  t.like(await two.sources.bring(scope, blob, { signal }), { type: 'missed' })
+  await until(async () => (await two.served()).length < 3, 'a record without what is gone')
+  const next = await two.build(names('xyz'))
+  const settled = await two.records.settled(scope, next.fragment, {
+    signal: AbortSignal.timeout(2_000),
+  })
+  t.is(settled.type, 'kept here only')
 })
