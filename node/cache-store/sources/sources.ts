@@ -45,7 +45,8 @@ export function createSources(
 
   function noteFault(digest: BlobInfo['digest'], fault: SourceFault): void {
     const { source, reason, message } = fault
-    tally.fault(source)
+    // An old advert, or one that rests: nothing new about the source.
+    if (reason !== 'absent' && reason !== 'set aside') tally.fault(source)
     if (source === deps.s3?.name && reason !== 'set aside') {
       deps.s3.reportFault(digest, { reason, message })
     }
