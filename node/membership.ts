@@ -4,7 +4,7 @@
  * itself, with jitter, for ever.
  */
 import { setTimeout as delay } from 'node:timers/promises'
-import { describeError, HearthError, toHearthError } from '../core/errors.ts'
+import { describeError, type ErrorCode, HearthError, toHearthError } from '../core/errors.ts'
 import type { TlsIdentity } from '../core/grpc-server.ts'
 import type { Logger } from '../core/log.ts'
 import type { SignedMembership } from '../mesh/index.ts'
@@ -101,6 +101,8 @@ export async function joinCoordinator(
   async function live(presence: Presence): Promise<void> {
     let isJoined = false
     let failures = 0
+    /** What was logged last of this trouble. */
+    let told: ErrorCode | undefined
     while (!stopped.signal.aborted) {
       try {
         if (!isJoined || client.isRenewalDue()) {
@@ -115,17 +117,20 @@ export async function joinCoordinator(
         presence.onExpelled?.(reply.expelledPeers)
         if (failures > 0) nodeLog.info('the coordinator is back')
         failures = 0
+        told = undefined
         heard.resolve()
         reports.wake()
         await pause(reply.intervalMs)
       } catch (error) {
         if (stopped.signal.aborted) return
         failures += 1
+        const { code } = toHearthError(error)
         // Also a coordinator whose data was put back to an earlier day.
-        if (toHearthError(error).code === 'not-found') isJoined = false
-        if (failures === 1) {
-          nodeLog.warn({ reason: describeError(error) }, 'the coordinator does not answer')
+        if (code === 'not-found') isJoined = false
+        if (code !== told) {
+          nodeLog.warn({ reason: describeError(error) }, 'the coordinator does not take this node')
         }
+        told = code
         await pause(backoffMs(failures))
       }
     }

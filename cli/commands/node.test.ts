@@ -1,5 +1,6 @@
 import path from 'node:path'
 import test from 'ava'
+import { nativePlatform } from '../../node/native-platform.ts'
 import { makeHome, runHearth, startHearthCommand } from '../command-fixture.ts'
 
 test.serial(
@@ -28,6 +29,43 @@ test.serial(
     t.is((await list()).length, 1)
     again.kill('SIGINT')
     t.is((await again.ended).code, 0)
+
+    // A further node needs a token of its own, and is out when it is removed.
+    const token = (await runHearth(t, home, ['tokens', 'create', '--join'])).stdout.trim()
+    const further = path.join(home.folder, 'further')
+    const second = startHearthCommand(
+      t,
+      home,
+      [
+        'node',
+        ...join,
+        '--data',
+        further,
+        '--listen',
+        '127.0.0.1:0',
+        '--name',
+        'further',
+        '--json',
+      ],
+      { env: { HEARTH_JOIN_TOKEN: token } },
+    )
+    const { nodeId: secondId } = JSON.parse(await second.prints(/\}\n$/))
+    const named = (await list()).find(({ id }: { id: string }) => id === secondId)
+    t.like(named, { name: 'further', platform: nativePlatform() })
+    t.regex(named.peerId, /^12D3KooW/)
+    t.regex(
+      (await runHearth(t, home, ['nodes'])).stdout,
+      /^\S+ +further +linux\/\S+ +online +(in|away) +/m,
+    )
+    t.is((await runHearth(t, home, ['nodes', 'remove', secondId])).code, 0)
+    t.is((await runHearth(t, home, ['nodes', 'remove', secondId])).code, 6)
+    await second.says(/was removed by an operator/)
+    t.deepEqual(
+      (await list()).map(({ id }: { id: string }) => id),
+      [nodeId],
+    )
+    second.kill('SIGTERM')
+    t.is((await second.ended).code, 0)
 
     const stranger = ['--data', path.join(home.folder, 'other'), '--listen', '127.0.0.1:0']
     const refused = await runHearth(t, home, ['node', ...join, '--token', 'hth_no_no', ...stranger])

@@ -124,7 +124,12 @@ async function startContainer(
   const { port: _, ...further } = typed
   const started = await upInContainer(
     terminal,
-    { folder: data, port: port === 0 ? defaultPort : port, flags: repeated(further) },
+    {
+      folder: data,
+      port: port === 0 ? defaultPort : port,
+      nodes: readNodeCount(typed),
+      flags: repeated(further),
+    },
     options,
   )
   return { ...started, data }

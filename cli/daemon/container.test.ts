@@ -44,7 +44,11 @@ async function arrange(t: ExecutionContext, engine: { security?: string; error?:
   const recorded = (name: string) => readFile(path.join(path.dirname(program), name), 'utf8')
   const { signal } = new AbortController()
   const up = () =>
-    upInContainer(terminal, { folder: data, port: 4711, flags: ['--slots', '2'] }, { signal })
+    upInContainer(
+      terminal,
+      { folder: data, port: 4711, nodes: 2, flags: ['--nodes', '2', '--slots', '2'] },
+      { signal },
+    )
   return { data, terminal, notes, recorded, up, signal }
 }
 
@@ -63,8 +67,9 @@ test('a privileged container with published ports runs the same hearth up, and t
     asked,
     new RegExp(
       `^run --detach --name ${name} --privileged --hostname localhost --volume ${name}:/var/lib/hearth ` +
-        '--publish 127.0.0.1:4711:4711 --publish 127.0.0.1:4712:4712 hearth-node:\\S+ ' +
-        'up --foreground --json --data /var/lib/hearth --host 0.0.0.0 --port 4711 --slots 2$',
+        '--publish 127.0.0.1:4711:4711 --publish 127.0.0.1:4712:4712 ' +
+        '--publish 127.0.0.1:4713:4713 hearth-node:\\S+ ' +
+        'up --foreground --json --data /var/lib/hearth --host 0.0.0.0 --port 4711 --nodes 2 --slots 2$',
       'm',
     ),
   )

@@ -1,6 +1,6 @@
 /**
  * `hearth up` inside a privileged container, for people who are not root or not on Linux. Coordinator and
- * node listen on two published ports that are the same inside and outside, so that what they say about
+ * nodes listen on published ports that are the same inside and outside, so that what they say about
  * themselves is true in both places. Their data lies in a volume of the engine.
  */
 import { createHash } from 'node:crypto'
@@ -16,8 +16,9 @@ import { askEngine, type Engine, findEngine, followUntil, watchEngine } from './
 
 export interface ContainerOptions {
   readonly folder: string
-  /** Of the coordinator; the node takes the next one. */
+  /** Of the coordinator; the nodes take the next ones. */
   readonly port: number
+  readonly nodes: number
   /** Further flags for the `hearth up` inside. */
   readonly flags: readonly string[]
 }
@@ -48,7 +49,7 @@ export async function upInContainer(
   const ask = (args: readonly string[]) => askEngine(engine, args, { signal, timeoutMs: commandMs })
   const image = await provideImage(terminal, engine, signal)
   await ask(['rm', '--force', container])
-  const ports = [options.port, options.port + 1]
+  const ports = Array.from({ length: 1 + options.nodes }, (_, index) => options.port + index)
   await ask([
     ...['run', '--detach', '--name', container, '--privileged'],
     // The node names itself by its host's name, and "localhost" leads to it inside and outside.
