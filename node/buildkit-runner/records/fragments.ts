@@ -19,7 +19,7 @@ import { compareText, type Graph, usefulPart } from './graph.ts'
 import type { ComposedRecord, KeepResult, Records } from './index.ts'
 import { createKeeping } from './keeping.ts'
 import { lackedLine } from './lacked.ts'
-import type { KeptFragment, ScopeRecord } from './scope-record.ts'
+import { covers, type FragmentLabel, type KeptFragment, type ScopeRecord } from './scope-record.ts'
 import { createScopeRecords } from './scope-records.ts'
 import { createSecondCopies } from './second-copies.ts'
 import type { ServedRecord } from './serve-record.ts'
@@ -83,10 +83,13 @@ export async function createRecords(
     record: ScopeRecord,
     { bytes, ...fragment }: KeptFragment & { bytes: Uint8Array },
   ): Promise<void> {
-    const { digest, sequence, isKept } = fragment
+    const { digest } = fragment
     const gone = await inSlices(record.add(fragment))
-    const row = { version: formatVersions.fragment, sequence, isKept, bytes }
-    const put = gone.includes(digest) ? undefined : { digest, row }
+    const known = record.fragments.get(digest)
+    const put = known && {
+      digest,
+      row: { version: formatVersions.fragment, ...labelOf(known), bytes },
+    }
     await rows.replace(scope, { put, remove: gone })
     await giveUp(scope, gone)
     for (const tell of onChange) tell(scope)
@@ -101,12 +104,11 @@ export async function createRecords(
     }
   }
 
-  function has({ scope, digest, sequence, isKept }: FragmentStatement): boolean {
-    const record = scopes.known(scope)
+  function has(statement: FragmentStatement): boolean {
+    const record = scopes.known(statement.scope)
     if (record === undefined) return true
-    const known = record.fragments.get(digest)
-    if (known === undefined) return false
-    return known.sequence > sequence || (known.sequence === sequence && (known.isKept || !isKept))
+    const known = record.fragments.get(statement.digest)
+    return known !== undefined && covers(known, statement)
   }
 
   /**
@@ -369,6 +371,10 @@ export async function createRecords(
       return size === undefined || whereabouts(scope, { digest, size }) === undefined
     })
   }
+}
+
+function labelOf({ sequence, isKept }: KeptFragment): FragmentLabel {
+  return { sequence, isKept }
 }
 
 /** The latest last. */

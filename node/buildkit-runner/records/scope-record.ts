@@ -33,7 +33,8 @@ export interface ScopeRecord {
   readonly fragments: ReadonlyMap<Digest, KeptFragment>
   readonly latest: number
   /**
-   * Adds a fragment, or gives one that is there a later label; an earlier one changes nothing.
+   * Adds a fragment, or gives one that is there a later label; an earlier one changes nothing, but that what was
+   * kept once is kept: whatever it has made superfluous is gone.
    * @returns the fragments that nothing depends on any more.
    */
   add(fragment: KeptFragment): Steps<Digest[]>
@@ -108,9 +109,10 @@ export function createScopeRecord(): ScopeRecord {
       return latest
     },
     union: union.graph,
-    *add(fragment) {
-      const known = fragments.get(fragment.digest)
-      if (known !== undefined && !isAbove(fragment, known)) return []
+    *add(told) {
+      const known = fragments.get(told.digest)
+      if (known !== undefined && covers(known, told)) return []
+      const fragment = known === undefined ? told : { ...told, ...laterOf(known, told) }
       fragments.set(fragment.digest, fragment)
       latest = Math.max(latest, fragment.sequence)
       if (known?.sequence !== fragment.sequence) {
@@ -182,8 +184,13 @@ function labelOf({ sequence, digest }: KeptFragment): Label {
   return { sequence, lineage: digest }
 }
 
-function isAbove(a: FragmentLabel, b: FragmentLabel): boolean {
-  return a.sequence > b.sequence || (a.sequence === b.sequence && a.isKept && !b.isKept)
+/** Whether a fragment of the first label learns nothing from the second. */
+export function covers(known: FragmentLabel, told: FragmentLabel): boolean {
+  return known.sequence >= told.sequence && (known.isKept || !told.isKept)
+}
+
+function laterOf(a: FragmentLabel, b: FragmentLabel): FragmentLabel {
+  return { sequence: Math.max(a.sequence, b.sequence), isKept: a.isKept || b.isKept }
 }
 
 function bytesToBring(graph: Graph, deliverable: ReadonlyMap<Digest, Deliverable>): number {

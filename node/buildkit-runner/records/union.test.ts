@@ -114,6 +114,7 @@ test('nothing is given up but what later fragments, which are kept, can do as we
         }
       }
     }),
+    { numRuns: 1000 },
   )
 })
 
