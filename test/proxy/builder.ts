@@ -82,9 +82,15 @@ const registryPort = 5000
  * @param options.reach services on 127.0.0.1, as "host:port", that builds are to reach.
  * @param options.storeBytes gives the cache store a file system of its own of this size.
  * @param options.slots default 8.
+ * @param options.settled says when a second place has a fragment, in place of the records.
  */
 export async function startBuilder(
-  options: { reach?: readonly string[]; storeBytes?: number; slots?: number } = {},
+  options: {
+    reach?: readonly string[]
+    storeBytes?: number
+    slots?: number
+    settled?: Records['settled']
+  } = {},
 ): Promise<Builder> {
   await using cleanUp = new AsyncDisposableStack()
   const log = process.env.HEARTH_TEST_LOG ? createLogger('debug') : silentLogger
@@ -133,6 +139,7 @@ export async function startBuilder(
         registry,
         records: {
           ...records,
+          ...(options.settled === undefined ? {} : { settled: options.settled }),
           compose(owner, more) {
             const composed = records.compose(owner, more)
             builder.onCompose?.([...composed.pin.held.keys()], () => composed.pin[Symbol.dispose]())

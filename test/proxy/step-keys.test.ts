@@ -28,6 +28,10 @@ async function planOf(builder: Builder, context: string): Promise<Plan> {
   return (await makePlan({ reader }, answer.graph, { folders, platform: '', signal })).plan
 }
 
+function layersBytes(layers: readonly { size: number }[] = []): number {
+  return layers.reduce((sum, { size }) => sum + size, 0)
+}
+
 for (const kind of ['buildx', 'buildctl'] as const) {
   test.serial(`${kind}: the steps of a report have the keys of the plan`, async (t) => {
     t.timeout(180_000)
@@ -63,10 +67,19 @@ for (const kind of ['buildx', 'buildctl'] as const) {
       ]),
     )
 
+    const layers = builder.records.stepLayers(builder.scope)
+    const weights = keys.map((key) => layersBytes(key === undefined ? [] : layers.get(key)))
+    t.true(
+      weights.every((bytes) => bytes > 0),
+      `every step's layers are known: ${weights}`,
+    )
+    t.deepEqual(weights, weights.toSorted(), 'each stands on the one before')
+
     delete builder.expected
     const unplanned = await build()
     const copies = unplanned.steps.filter(({ key }) => key === '')
     t.true(copies.length > 0, 'what copies from the context has no key without a plan')
     t.true(unplanned.steps.every(({ predicted }) => predicted === 0))
+    t.deepEqual([...builder.records.stepLayers(builder.scope).keys()].sort(), keys.toSorted())
   })
 }

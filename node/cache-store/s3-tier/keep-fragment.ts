@@ -2,11 +2,10 @@
 import PQueue from 'p-queue'
 import { type Digest, digestOf } from '../../../core/digest.ts'
 import { type ErrorCode, HearthError } from '../../../core/errors.ts'
-import type { BlobInfo } from '../index.ts'
 import { type AnnouncementDeps, untilNoneIsAnnounced } from './announcements.ts'
 import type { Bucket, ObjectFacts } from './bucket.ts'
 import type { S3TierDeps } from './index.ts'
-import { blobKey } from './location.ts'
+import { blobKey, scopeFolder } from './location.ts'
 import type { Presence } from './presence.ts'
 import type { Queued } from './queue.ts'
 import type { Uploads } from './uploads.ts'
@@ -31,6 +30,8 @@ export interface KeepOptions {
 /** A sweep may take away once what it had announced before; more than that is somebody else's doing. */
 const roundsMax = 3
 const looksMax = 8
+/** A page of a listing costs as much as some looks. */
+const worthListing = 4
 
 /** @throws HearthError when the object store is in trouble, so that it is worth another try later. */
 export async function keepFragment(
@@ -62,9 +63,9 @@ export async function keepFragment(
     const { etag } = await bucket.put(key, object, { signal })
     await untilNoneIsAnnounced(deps, keys, { signal })
     const facts = await bucket.head(key, { signal })
-    const isWhole = await areThere(deps, blobs, signal)
+    const isWhole = await areThere(deps, queued, signal)
     if (facts === undefined || !isWhole) continue
-    if (facts.etag === etag) await presence.learn(queued, { ...facts, bytes: object })
+    if (facts.etag === etag) await presence.learnWhole(queued, { ...facts, bytes: object })
     return { type: 'kept' }
   }
   throw new HearthError('unavailable', 'what is written to the object store does not stay there', {
@@ -115,19 +116,36 @@ async function bringAll(
   return undefined
 }
 
-/** Asks for each, whatever is believed; corrects the belief. */
-async function areThere(
-  { bucket, presence }: KeepDeps,
-  blobs: readonly BlobInfo[],
-  signal: AbortSignal,
-): Promise<boolean> {
+/** Asks for each, whatever is believed, unless a fragment vouches for it; corrects the belief. */
+async function areThere(deps: KeepDeps, queued: Queued, signal: AbortSignal): Promise<boolean> {
+  const { bucket, presence } = deps
+  const vouched = await vouchedFor(deps, queued, signal)
   const turns = new PQueue({ concurrency: looksMax })
+  const asked = queued.blobs.filter(({ digest }) => !vouched.has(digest))
   const looks = await turns.addAll(
-    blobs.map(({ digest, size }) => async () => {
+    asked.map(({ digest, size }) => async () => {
       const isThere = (await bucket.head(blobKey(digest), { signal }))?.size === size
       if (!isThere) await presence.doubt(digest, 'absent')
       return isThere
     }),
   )
   return looks.every(Boolean)
+}
+
+/**
+ * Blobs of the scope's other fragments that this node has seen there whole, and that are there still: no sweep has
+ * touched those. Most of what a build made was there after the one before.
+ */
+async function vouchedFor(
+  { bucket, presence }: KeepDeps,
+  { key, scope, blobs }: Queued,
+  signal: AbortSignal,
+): Promise<ReadonlySet<Digest>> {
+  if (blobs.length < worthListing) return new Set()
+  const vouched = new Set<Digest>()
+  for await (const page of bucket.list(scopeFolder(scope), { signal })) {
+    const whole = page.filter((object) => object.key !== key && presence.isWhole(object))
+    for (const object of whole) for (const blob of presence.blobsOf(object.key)) vouched.add(blob)
+  }
+  return new Set([...vouched].filter((digest) => presence.doubtOf(digest) === undefined))
 }

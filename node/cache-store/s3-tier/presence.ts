@@ -27,6 +27,15 @@ export interface Presence {
     name: FragmentName & { key: string },
     object: { bytes: Buffer; etag: string; modifiedMs: number },
   ): Promise<Learned>
+  /** `learn`, for a fragment that this node has just seen there with all its blobs. */
+  learnWhole(
+    name: FragmentName & { key: string },
+    object: { bytes: Buffer; etag: string; modifiedMs: number },
+  ): Promise<void>
+  /** Whether all that this object names is there, as long as it is there itself. */
+  isWhole(object: { key: string; etag: string; modifiedMs: number }): boolean
+  /** Of a fragment that was learnt. */
+  blobsOf(key: string): Digest[]
   /** It is there, whole. */
   seen(digest: Digest): Promise<void>
   doubt(digest: Digest, doubt: Doubt): Promise<void>
@@ -80,14 +89,37 @@ export function createPresence(tables: Tables): Presence {
     tick += 1
     learntAt.set(key, { tick, atMs: performance.now() })
     await tables.write(() => {
+      const before = fragments.get(key)
+      const isSame = before?.etag === row.etag && before.modifiedMs === row.modifiedMs
       dropNames(key)
-      fragments.putSync(key, row)
+      // Read once more, it says nothing new of its blobs.
+      fragments.putSync(key, isSame && before.isWhole === true ? { ...row, isWhole: true } : row)
       for (const blob of digestsOf(row)) {
         names.putSync(nameKey(blob, key), nothing)
         uploads.removeSync(blob)
-        doubts.removeSync(blob)
+        if (!isSame) doubts.removeSync(blob)
       }
     })
+  }
+
+  async function learn(
+    { key, digest }: FragmentName & { key: string },
+    { bytes, etag, modifiedMs }: { bytes: Buffer; etag: string; modifiedMs: number },
+    more: { isWhole?: true },
+  ): Promise<Learned> {
+    const seen = { etag, modifiedMs, content: digestOf(bytes) }
+    try {
+      const fragment = readFragmentObject(bytes, digest)
+      const blobs = Buffer.concat(fragment.blobs.map((blob) => rowKey(blob.digest)))
+      await put(key, { ...seen, ...more, blobs })
+      return { type: 'fragment', fragment }
+    } catch (error) {
+      if (!(error instanceof HearthError)) throw error
+      const problem = problems.get(error.code)
+      if (problem === undefined) throw error
+      await put(key, { ...seen, problem, blobs: Buffer.alloc(0) })
+      return { type: problem, problem: error }
+    }
   }
 
   return {
@@ -110,20 +142,19 @@ export function createPresence(tables: Tables): Presence {
       const { atMs = Number.NEGATIVE_INFINITY } = learntAt.get(key) ?? {}
       return performance.now() - atMs < problemMs
     },
-    async learn({ key, digest }, { bytes, etag, modifiedMs }) {
-      const seen = { etag, modifiedMs, content: digestOf(bytes) }
-      try {
-        const fragment = readFragmentObject(bytes, digest)
-        const blobs = Buffer.concat(fragment.blobs.map((blob) => rowKey(blob.digest)))
-        await put(key, { ...seen, blobs })
-        return { type: 'fragment', fragment }
-      } catch (error) {
-        if (!(error instanceof HearthError)) throw error
-        const problem = problems.get(error.code)
-        if (problem === undefined) throw error
-        await put(key, { ...seen, problem, blobs: Buffer.alloc(0) })
-        return { type: problem, problem: error }
-      }
+    learn: (name, object) => learn(name, object, {}),
+    async learnWhole(name, object) {
+      await learn(name, object, { isWhole: true })
+    },
+    isWhole({ key, etag, modifiedMs }) {
+      const row = fragments.get(key)
+      return row?.isWhole === true && row.etag === etag && row.modifiedMs === modifiedMs
+    },
+    blobsOf(key) {
+      const row = fragments.get(key)
+      return row === undefined
+        ? []
+        : digestsOf(row).map((bytes): Digest => `sha256:${bytes.toString('hex')}`)
     },
     seen: (digest) =>
       tables.write(() => {

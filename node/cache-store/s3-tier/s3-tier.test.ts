@@ -119,6 +119,33 @@ test('a fragment that was kept a moment ago costs one look', async (t) => {
   t.regex(proxy.requests[0] ?? '', /^HEAD .*fragments/)
 })
 
+test('of blobs that an earlier fragment vouches for, none is asked for again', async (t) => {
+  const url = ownPlace(s3())
+  const proxy = await startFaultyProxy(t, s3())
+  const { store, tier } = await startNode(t, proxy.server, url)
+  const fragment = await makeFragment(store, [1, 2, 3, 4, 5])
+  await tier.keep(scope, fragment)
+  t.is((await tier.fragments(scope, all)).length, 1)
+  const more = await makeFragment(store, [6])
+  proxy.requests.length = 0
+  await tier.keep(scope, { ...more, blobs: [...fragment.blobs, ...more.blobs] })
+  const looks = proxy.requests.filter((request) => /^HEAD .*blobs\//.test(request))
+  t.deepEqual(new Set(looks.map((request) => request.slice(-64))).size, 1)
+})
+
+test('a blob that a reader has missed stays missed when its fragment is read once more', async (t) => {
+  const url = ownPlace(s3())
+  const { store, tier } = await startNode(t, s3(), url)
+  const fragment = await makeFragment(store, [1000])
+  const [blob] = fragment.blobs
+  if (blob === undefined) return t.fail()
+  await tier.keep(scope, fragment)
+  tier.reportFault(blob.digest, { reason: 'absent', message: 'a reader says so' })
+  await until(() => !tier.has(blob.digest))
+  t.is((await tier.fragments(scope, all)).length, 1)
+  t.false(tier.has(blob.digest))
+})
+
 test('a blob that was evicted before its upload takes the fragment with it', async (t) => {
   const url = ownPlace(s3())
   const { store, tier } = await startNode(t, s3(), url)

@@ -19,7 +19,7 @@ import { sweepBucket } from './sweep.ts'
 import { openTables } from './tables.ts'
 import { createUploads } from './uploads.ts'
 
-const contents = ['base', 'dependencies', 'old', 'new'].map((text) => Buffer.from(text))
+const contents = ['base', 'system', 'dependencies', 'old', 'new'].map((text) => Buffer.from(text))
 const blobs = contents.map((bytes) => ({ digest: digestOf(bytes), size: bytes.length }))
 const bytesOf = new Map(blobs.map(({ digest }, index) => [digest, contents[index]]))
 
@@ -67,7 +67,7 @@ test('whatever the order of requests, a sweep takes nothing from a fragment that
   await fc.assert(
     fc.asyncProperty(
       fc.scheduler(),
-      fc.array(fc.subarray([0, 1, 2, 3], { minLength: 1 }), { minLength: 1, maxLength: 3 }),
+      fc.array(fc.subarray([0, 1, 2, 3, 4], { minLength: 1 }), { minLength: 1, maxLength: 3 }),
       fc.integer({ min: 1, max: 2 }),
       async (scheduler, wanted, sweepers) => {
         runs += 1
@@ -82,8 +82,8 @@ test('whatever the order of requests, a sweep takes nothing from a fragment that
         await using other = await openNode(shared, path.join(at, 'other'))
         await using sweeper = await openNode(shared, path.join(at, 'sweeper'))
         // What nobody needs any more, but a node still believes to be there.
-        await keeper.keep(fragmentOf([0, 1, 2]))
-        await shared.bucket.remove(fragmentOf([0, 1, 2]).queued.key, { signal: never })
+        await keeper.keep(fragmentOf([0, 1, 2, 3]))
+        await shared.bucket.remove(fragmentOf([0, 1, 2, 3]).queued.key, { signal: never })
 
         isQuiet = false
         const fragments = wanted.map(fragmentOf)
@@ -105,6 +105,6 @@ test('whatever the order of requests, a sweep takes nothing from a fragment that
         await rm(at, { recursive: true, force: true })
       },
     ),
-    { numRuns: 60 },
+    { numRuns: 100 },
   )
 })

@@ -25,6 +25,8 @@ export interface FragmentRow {
   readonly content: Digest
   /** It was written by a newer Hearth, or by nobody who knows how: what it names is unknown, and `blobs` is empty. */
   readonly problem?: 'newer' | 'damaged'
+  /** This node saw it there with all its blobs. While the very same object is there, so are they. */
+  readonly isWhole?: boolean
   /** 32 bytes each. */
   readonly blobs: Buffer
 }
