@@ -1,7 +1,8 @@
 /**
  * `npm run demo`: a real Dockerfile of a real program, built by a real buildkitd through Hearth. Cold, then
- * unchanged, then with one source line changed, then after BuildKit's own state has been deleted. Each image
- * is pushed to a registry and fetched from it again, every byte. Exits 1 when a promise does not hold.
+ * unchanged, then with one source line changed, then after BuildKit's own state has been deleted, then on a node
+ * that has just joined, then on another with the first one dead. Each image is pushed to a registry and fetched
+ * from it again, every byte. Exits 1 when a promise does not hold.
  */
 import { describeError } from '../core/errors.ts'
 import {
@@ -14,7 +15,7 @@ import { brokenPromises, type DemoFigures, demoFigures, type Stage } from './dem
 import { describeBuild, describeFigures } from './demo/story.ts'
 import { busyWarning, describeMachine, readVersions } from './machine.ts'
 import { rotated } from './rotation.ts'
-import { type Built, type Site, startSite } from './site.ts'
+import { type Built, buildOn, type MeshSite, startMeshSite } from './site.ts'
 import { median } from './statistics.ts'
 
 /** Pairs of Hearth and direct whose medians are compared. */
@@ -43,8 +44,8 @@ async function tellTheStory(): Promise<DemoFigures> {
   const warning = busyWarning(machine)
   if (warning !== undefined) note(warning)
   await prepareGoService((line) => note(line))
-  await using site = await startSite()
-  note('a registry and Hearth are up')
+  await using site = await startMeshSite()
+  note('a registry, a coordinator and one node are up')
   await using workspace = await createWorkspace(site.registry.host)
   const args = [...site.pushArgs('linkd'), ...workspace.buildArgs]
   say('')
@@ -73,10 +74,20 @@ async function tellTheStory(): Promise<DemoFigures> {
   await workspace.changeLine()
   const changed = await buildStage(site, 'changed', args)
 
-  await site.hearth.stop()
-  await site.hearth.deleteBuildkitState()
-  await site.hearth.start()
+  const { first, mesh } = site
+  await first.stop()
+  await first.deleteBuildkitState()
+  await first.start()
   const refilled = await buildStage(site, 'refilled', args)
+
+  const second = await mesh.addNode()
+  const onSecond = await buildOn(second, args)
+  const freshNode = await finishStage(site, 'freshNode', onSecond, onSecond.seconds)
+
+  await first.kill()
+  const third = await mesh.addNode()
+  const onThird = await buildOn(third, args)
+  const deadPeer = await finishStage(site, 'deadPeer', onThird, onThird.seconds)
 
   return demoFigures(
     {
@@ -84,6 +95,8 @@ async function tellTheStory(): Promise<DemoFigures> {
       unchanged: unchanged.seconds,
       changed: changed.seconds,
       refilled: refilled.seconds,
+      freshNode: freshNode.seconds,
+      deadPeer: deadPeer.seconds,
       directUnchanged: median(directUnchangedS),
     },
     {
@@ -91,6 +104,8 @@ async function tellTheStory(): Promise<DemoFigures> {
       unchanged: unchanged.build,
       changed: changed.build,
       refilled: refilled.build,
+      freshNode: freshNode.build,
+      deadPeer: deadPeer.build,
     },
   )
 }
@@ -101,7 +116,7 @@ interface StageOutcome {
 }
 
 async function buildStage(
-  site: Site,
+  site: MeshSite,
   stage: Stage,
   args: readonly string[],
 ): Promise<StageOutcome> {
@@ -111,13 +126,13 @@ async function buildStage(
 
 /** Reads the build's report and fetches its image, so that nobody can say that it was never made. */
 async function finishStage(
-  site: Site,
+  site: MeshSite,
   stage: Stage,
   built: Built,
   seconds: number,
 ): Promise<StageOutcome> {
   if (built.buildId === undefined) throw new Error('a build through Hearth has no id')
-  const build = await site.hearth.buildInfo(built.buildId)
+  const build = await site.mesh.settled(built.buildId)
   const image = await fetchImage(site.registry.host, 'linkd', 'dev')
   for (const line of describeBuild(stage, seconds, build)) say(line)
   const megabytes = (image.bytes / 1_000_000).toFixed(1)

@@ -7,15 +7,26 @@ import {
   type CommandResult,
   createBuildxClient,
   type Hearth,
+  type HearthClient,
   runTimed,
   startHearth,
   startUpstreamRegistry,
   type UpstreamRegistry,
 } from '../test/harness/index.ts'
+import { type MeshNode, startMesh, type TestMesh } from '../test/harness/mesh.ts'
 
-export interface Site extends AsyncDisposable {
-  readonly registry: UpstreamRegistry
+export interface Site extends Place {
   readonly hearth: Hearth
+}
+
+/** A coordinator and one node, as processes of their own; further nodes may be added. */
+export interface MeshSite extends Place {
+  readonly mesh: TestMesh
+  readonly first: MeshNode
+}
+
+interface Place extends AsyncDisposable {
+  readonly registry: UpstreamRegistry
   /** By `hearth build`. */
   readonly throughHearth: Builder
   /** By buildx to the socket of the buildkitd that Hearth runs; there is one after the first build. */
@@ -50,6 +61,30 @@ export async function startSite(): Promise<Site> {
   await using cleanUp = new AsyncDisposableStack()
   const registry = cleanUp.use(await startUpstreamRegistry())
   const hearth = cleanUp.use(await startHearth({ reach: [registry.host] }))
+  const place = createPlace(registry, hearth, () => hearth.buildkitAddress(project))
+  const owned = cleanUp.move()
+  owned.use(place)
+  return { ...place, hearth, [Symbol.asyncDispose]: () => owned.disposeAsync() }
+}
+
+export async function startMeshSite(): Promise<MeshSite> {
+  await using cleanUp = new AsyncDisposableStack()
+  const registry = cleanUp.use(await startUpstreamRegistry())
+  const mesh = cleanUp.use(await startMesh({ nodes: 1, reach: [registry.host] }))
+  const [first] = mesh.nodes
+  if (first === undefined) throw new Error('a mesh of one node has a node')
+  const place = createPlace(registry, mesh, () => first.buildkitAddress(project))
+  const owned = cleanUp.move()
+  owned.use(place)
+  return { ...place, mesh, first, [Symbol.asyncDispose]: () => owned.disposeAsync() }
+}
+
+function createPlace(
+  registry: UpstreamRegistry,
+  hearth: HearthClient,
+  buildkitAddress: () => Promise<string>,
+): Place {
+  const owned = new AsyncDisposableStack()
   let client: BuildxClient | undefined
   const hearthBuild = async (args: readonly string[]): Promise<Built & { buildId: string }> => {
     const result = await hearth.build(['--project', project, ...args])
@@ -57,10 +92,8 @@ export async function startSite(): Promise<Site> {
     if (result.buildId === undefined) throw new Error('the build has no report')
     return { seconds: result.seconds, progress: result.stderr, buildId: result.buildId }
   }
-  const owned = cleanUp.move()
   return {
     registry,
-    hearth,
     throughHearth: {
       who: 'hearth',
       async build(args) {
@@ -72,7 +105,7 @@ export async function startSite(): Promise<Site> {
       buildAtOnce: hearthBuild,
     },
     async direct() {
-      client ??= owned.use(await createBuildxClient(await hearth.buildkitAddress(project)))
+      client ??= owned.use(await createBuildxClient(await buildkitAddress()))
       const buildx = client
       const buildAtOnce = async (args: readonly string[]): Promise<Built> => {
         const result = await buildx.build(args)
@@ -94,6 +127,17 @@ export async function startSite(): Promise<Site> {
     ],
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   }
+}
+
+/**
+ * A build sent straight to one node, whatever the coordinator would choose.
+ * @throws Error with the last output when it fails.
+ */
+export async function buildOn(node: MeshNode, args: readonly string[]): Promise<Built> {
+  await runTimed('sync', [])
+  const result = await node.build(args, { project })
+  expectSuccess('buildx build', result)
+  return { seconds: result.seconds, progress: result.stderr, buildId: result.buildId }
 }
 
 function expectSuccess(what: string, result: CommandResult): void {

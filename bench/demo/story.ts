@@ -10,6 +10,8 @@ const titles: Record<Stage, string> = {
   unchanged: 'unchanged: the same again',
   changed: 'changed: one line of one source file',
   refilled: "refilled: BuildKit's own state deleted, Hearth's cache store kept",
+  freshNode: 'fresh node: a second node joins, which has never seen the project, and builds it',
+  deadPeer: 'dead peer: the first node is killed, a third one joins and builds it',
 }
 
 /** What one build did, step by step. */
@@ -45,6 +47,8 @@ export function describeFigures(figures: DemoFigures): string[] {
         ['  … straight to BuildKit', `${figures.directUnchangedS.toFixed(2)} s`, '', ''],
         row('one line changed', figures.changedS, 'changed'),
         row("BuildKit's state deleted", figures.refilledS, 'refilled'),
+        row('on a fresh node', figures.freshNodeS, 'freshNode'),
+        row('on another, the first dead', figures.deadPeerS, 'deadPeer'),
       ],
       1,
     ),
