@@ -73,7 +73,7 @@ export async function buildAllKinds(
 function problemOf(kind: BuildKind, result: CommandResult): string | undefined {
   const failed = result.exitCode !== 0
   if (kind === 'cancelled') {
-    return failed && /cancel/i.test(result.stderr)
+    return failed && (/cancel/i.test(result.stderr) || hadNotBegun(result))
       ? undefined
       : `${kind} otherwise: ${lastLines(result)}`
   }
@@ -83,4 +83,9 @@ function problemOf(kind: BuildKind, result: CommandResult): string | undefined {
       : `${kind} otherwise: ${lastLines(result)}`
   }
   return failed ? `${kind}: ${lastLines(result)}` : undefined
+}
+
+/** On a busy machine the interrupt may come before the command has said, or could hear, anything. */
+function hadNotBegun({ stdout, stderr, exitCode }: CommandResult): boolean {
+  return exitCode === -1 && stdout === '' && stderr === ''
 }
