@@ -13,6 +13,8 @@ export const formatVersions = {
   protocol: 1,
   /** A build's exported cache record as the cache store keeps it. */
   fragment: 1,
+  /** A cache mount's content: what is in which pack. */
+  mountSnapshot: 1,
   /** Rows of the cache store's index. */
   cacheIndex: 1,
   /** Rows of the registry's table of tags, manifests and referrers. */

@@ -27,6 +27,8 @@ export interface Mesh extends AsyncDisposable {
   readonly feeds: AdvertFeeds | undefined
   /** Undefined where there are no adverts either. */
   readonly fragments: FragmentNews | undefined
+  /** The same of cache mounts' snapshots. */
+  readonly mounts: FragmentNews | undefined
   /** Living members other than this peer that are said to hold the blob, the hot ones first. */
   holdersOf(digest: Digest): Holder[]
 }

@@ -1,4 +1,7 @@
-/** Puts the rooms of the mesh together over one folder: `peer.pem`, `roster/`, `advert-log/`, `digest-index/`, `fragments/`. */
+/**
+ * Puts the rooms of the mesh together over one folder: `peer.pem`, `roster/`, `advert-log/`, `digest-index/`,
+ * `fragments/`, `mounts/`.
+ */
 import path from 'node:path'
 import type { Logger } from '../core/log.ts'
 import {
@@ -8,7 +11,7 @@ import {
   openAdvertLog,
 } from './adverts/index.ts'
 import { hotBit, keyOfDigest, openDigestIndex } from './digest-index/index.ts'
-import { createFragmentNews } from './fragments/index.ts'
+import { createFragmentNews, type FragmentSubject } from './fragments/index.ts'
 import {
   createMeshHost,
   type MeshHostOptions,
@@ -59,9 +62,14 @@ export async function openMesh(
         ? undefined
         : open.use(createAdvertFeeds({ host, advertLog, signingKey, log }))
 
-    const fragments = options.advertises
-      ? open.use(await createFragmentNews({ ...deps, host }, { folder: inFolder('fragments') }))
-      : undefined
+    const openNews = async (subject: FragmentSubject, folder: string) =>
+      options.advertises
+        ? open.use(
+            await createFragmentNews({ ...deps, host }, { folder: inFolder(folder), subject }),
+          )
+        : undefined
+    const fragments = await openNews('records', 'fragments')
+    const mounts = await openNews('mounts', 'mounts')
 
     return {
       host,
@@ -70,6 +78,7 @@ export async function openMesh(
       adverts,
       feeds,
       fragments,
+      mounts,
       holdersOf(digest) {
         const [found] = index.holders([keyOfDigest(digest)])
         if (found === undefined) return []

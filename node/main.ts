@@ -16,6 +16,7 @@ import {
   proxyPortsOnLoopback,
   shareOfThisMachine,
 } from './buildkit-runner/daemon/index.ts'
+import { createMounts } from './buildkit-runner/mounts/index.ts'
 import { createBuildProxy } from './buildkit-runner/proxy/index.ts'
 import { createRecords } from './buildkit-runner/records/index.ts'
 import {
@@ -140,6 +141,12 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
   const records = stack.use(
     await createRecords({ store, sources, mesh, s3, log }, { folder: inside('records'), platform }),
   )
+  const mounts = stack.use(
+    await createMounts(
+      { store, sources, news: mesh.mounts, s3, log },
+      { folder: inside('mounts'), platform },
+    ),
+  )
   // Daemons hand the registry their listeners, and what daemons have made is taken over by the registry: it
   // comes first and learns of the daemons through this.
   let daemons: DaemonPool | undefined
@@ -177,6 +184,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
           serve: (listener) => registry.serve(listener),
           mirrors: mirror.paths,
         },
+        steps: mounts.steps,
         perLease: shareOfThisMachine(slots, {
           memoryBytes: options.buildMemoryBytes,
           cpus: options.buildCpus,
@@ -203,6 +211,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
         daemons,
         registry,
         records,
+        mounts,
         scheduler,
         expected: plans.of,
         report: ({ buildId, scope }, solve) =>

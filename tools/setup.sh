@@ -30,6 +30,8 @@ debian_packages=(
   'runc                demo test bench runtime   runc'
   'containernetworking-plugins demo test bench runtime /usr/lib/cni/bridge|/opt/cni/bin/bridge'
   'iptables            demo test bench runtime   iptables'
+  'curl                demo test bench runtime   curl'
+  'zstd                demo test bench runtime   zstd'
   'nftables            demo test bench runtime   /usr/sbin/nft|/sbin/nft|/usr/bin/nft'
   'busybox-static      demo test bench   static-busybox'
   'docker-registry     demo test bench   docker-registry'

@@ -15,6 +15,12 @@
 import type { Digest } from '../../core/digest.ts'
 import type { Scope } from '../../core/scope.ts'
 
+/**
+ * What the fragments are of: cache records, or the snapshots of cache mounts. Each has its own protocol and folder, and
+ * what is signed for one counts for no other.
+ */
+export type FragmentSubject = 'records' | 'mounts'
+
 /** Signature, what was signed, and the maker's membership (statement.ts). To everybody else, bytes. */
 export type SignedFragment = Uint8Array
 

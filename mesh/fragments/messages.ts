@@ -11,10 +11,15 @@ import { type Digest, isDigest } from '../../core/digest.ts'
 import { HearthError } from '../../core/errors.ts'
 import { parseScopeId, type ScopeId, scopeId } from '../../core/scope.ts'
 import { frameBytesMax, signedFragmentBytesMax } from '../limits.ts'
-import type { SignedFragment } from './index.ts'
+import type { FragmentSubject, SignedFragment } from './index.ts'
 import type { Ranks } from './shelf.ts'
 
 export const fragmentsProtocol = '/hearth/fragments/1'
+
+export const fragmentProtocols: Readonly<Record<FragmentSubject, string>> = {
+  records: fragmentsProtocol,
+  mounts: '/hearth/mounts/1',
+}
 
 export type Message =
   | { type: 'scopes'; scopes: ReadonlyMap<ScopeId, string> }

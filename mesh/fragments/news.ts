@@ -10,12 +10,13 @@ import type { MembershipVerifier } from '../membership/index.ts'
 import type {
   FragmentNews,
   FragmentStatement,
+  FragmentSubject,
   KnownFragment,
   OwnFragment,
   SignedFragment,
 } from './index.ts'
 import { listenToPeer } from './listener.ts'
-import { fragmentsProtocol } from './messages.ts'
+import { fragmentProtocols } from './messages.ts'
 import { openShelf, rankOf } from './shelf.ts'
 import { openStatement, sealStatement, sequenceMax } from './statement.ts'
 import { createMailbox, type Mailbox, tellPeer } from './teller.ts'
@@ -30,6 +31,8 @@ export interface FragmentNewsDeps {
 export interface FragmentNewsOptions {
   /** Of its own, in the data folder. */
   folder: string
+  /** Default `records`. */
+  subject?: FragmentSubject
   /** How long others' statements wait before they are offered on. Default: limits.ts. */
   relayMs?: number
 }
@@ -40,6 +43,8 @@ export async function createFragmentNews(
   options: FragmentNewsOptions,
 ): Promise<FragmentNews> {
   const { host, identity, verifier, log } = deps
+  const { subject = 'records' } = options
+  const protocol = fragmentProtocols[subject]
   const shelf = await openShelf(options.folder, log)
   const stopping = new AbortController()
   const listeners = new Set<(fragment: KnownFragment) => void>()
@@ -55,7 +60,7 @@ export async function createFragmentNews(
   }
 
   function open(signed: SignedFragment): KnownFragment {
-    const statement = openStatement(signed, verifier)
+    const statement = openStatement(signed, verifier, subject)
     if (host.isExpelled(statement.maker)) {
       throw new HearthError('forbidden', `a fragment of ${statement.maker}, which was expelled`)
     }
@@ -101,7 +106,7 @@ export async function createFragmentNews(
       const known = tellers.get(peerId)
       if (known !== undefined) tellers.set(peerId, { ...known, box: letters })
       try {
-        const stream = await host.open(peerId, fragmentsProtocol, { signal })
+        const stream = await host.open(peerId, protocol, { signal })
         const isWorking = () => {
           failures = 0
         }
@@ -151,7 +156,7 @@ export async function createFragmentNews(
   }
 
   await host.handle(
-    fragmentsProtocol,
+    protocol,
     (stream, peerId) => track(listen(stream, peerId), 'the listening to a peer ended', peerId),
     { streamsPerPeerMax: 4 },
   )
@@ -170,7 +175,7 @@ export async function createFragmentNews(
     const maker = identity.peerId
     const statement: FragmentStatement = { scope, digest, size, sequence, isKept, maker }
     const { signingKey } = identity
-    return sealStatement(statement, { signingKey, membership: host.membership() })
+    return sealStatement(statement, { signingKey, membership: host.membership(), subject })
   }
 
   return {

@@ -15,27 +15,29 @@ import { makeScope } from '../../core/scope.ts'
 import { publicKeyOfPeer } from '../host/index.ts'
 import { signedFragmentBytesMax } from '../limits.ts'
 import type { MembershipVerifier, SignedMembership } from '../membership/index.ts'
-import type { FragmentStatement, KnownFragment } from './index.ts'
+import type { FragmentStatement, FragmentSubject, KnownFragment } from './index.ts'
 
 const statementVersion = 1
 const signatureBytes = 64
 const digestBytes = 32
 const keptFlag = 1
 
-/** Keeps a signature over a statement from counting as one over anything else. */
-const domain = Buffer.from('hearth fragment\0')
+/** Keeps a signature over a statement of one subject from counting as one over anything else. */
+const domainOf = (subject: FragmentSubject): Buffer =>
+  Buffer.from(subject === 'records' ? 'hearth fragment\0' : `hearth ${subject}\0`)
 
 /** A maker that has come to it stays there: what ties is ordered by digest. */
 export const sequenceMax = 2 ** 40
 
 export function sealStatement(
   statement: FragmentStatement,
-  by: { signingKey: KeyObject; membership: SignedMembership },
+  by: { signingKey: KeyObject; membership: SignedMembership; subject?: FragmentSubject },
 ): KnownFragment {
   const body = write(statement)
   const length = Buffer.alloc(2)
   length.writeUInt16BE(body.length)
-  const signature = sign(null, Buffer.concat([domain, body]), by.signingKey)
+  const signed = Buffer.concat([domainOf(by.subject ?? 'records'), body])
+  const signature = sign(null, signed, by.signingKey)
   return { statement, signed: Buffer.concat([signature, length, body, by.membership]) }
 }
 
@@ -50,12 +52,17 @@ export function readStatement(signed: Uint8Array): FragmentStatement {
 /**
  * @throws HearthError `corrupt`, `version`, `forbidden` when its maker did not sign it or was never a member.
  */
-export function openStatement(signed: Uint8Array, verifier: MembershipVerifier): FragmentStatement {
+export function openStatement(
+  signed: Uint8Array,
+  verifier: MembershipVerifier,
+  subject: FragmentSubject = 'records',
+): FragmentStatement {
   const { signature, body, membership } = parts(signed)
   const statement = read(body)
   const { maker } = statement
   const key = publicKeyOfPeer(maker)
-  if (key === undefined || !verify(null, Buffer.concat([domain, body]), key, signature)) {
+  const said = Buffer.concat([domainOf(subject), body])
+  if (key === undefined || !verify(null, said, key, signature)) {
     throw new HearthError('forbidden', `a fragment of ${maker} is not signed by it`)
   }
   const verdict = verifier.verify(membership, maker)

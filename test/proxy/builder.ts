@@ -13,6 +13,11 @@ import { createLogger, silentLogger } from '../../core/log.ts'
 import { findProgram } from '../../core/programs.ts'
 import { makeScope, type Scope } from '../../core/scope.ts'
 import { createDaemonPool, type DaemonPool } from '../../node/buildkit-runner/daemon/index.ts'
+import {
+  createMounts,
+  type Mounts,
+  type MountsOptions,
+} from '../../node/buildkit-runner/mounts/index.ts'
 import { createBuildProxy, type ExpectedSteps } from '../../node/buildkit-runner/proxy/index.ts'
 import { createRecords, type Records } from '../../node/buildkit-runner/records/index.ts'
 import { createRegistry } from '../../node/buildkit-runner/registry/index.ts'
@@ -28,6 +33,7 @@ export interface Builder extends AsyncDisposable {
   readonly registryPort: number
   readonly daemons: DaemonPool
   readonly records: Records
+  readonly mounts: Mounts
   /** How clients reach BuildKit through the proxy, and past it on the same daemon. */
   readonly through: Clients
   readonly direct: Clients
@@ -90,6 +96,8 @@ export async function startBuilder(
     storeBytes?: number
     slots?: number
     settled?: Records['settled']
+    /** Of the cache mounts. */
+    mounts?: Partial<MountsOptions>
   } = {},
 ): Promise<Builder> {
   await using cleanUp = new AsyncDisposableStack()
@@ -103,6 +111,12 @@ export async function startBuilder(
   const store = cleanUp.use(await openCacheStore({ folder: storeFolder, log }))
   const records = cleanUp.use(
     await createRecords({ store, log }, { folder: path.join(folder, 'records') }),
+  )
+  const mounts = cleanUp.use(
+    await createMounts(
+      { store, log },
+      { folder: path.join(folder, 'mounts'), platform: 'test', restMs: 10, ...options.mounts },
+    ),
   )
   let daemons: DaemonPool | undefined
   const registry = cleanUp.use(
@@ -122,6 +136,7 @@ export async function startBuilder(
           serve: (listener) => registry.serve(listener),
         },
         reach: (options.reach ?? []).map((host) => Number(host.split(':')[1])),
+        steps: mounts.steps,
         programs: { runc: await writeRuncRecorder(folder) },
       },
     ),
@@ -146,6 +161,7 @@ export async function startBuilder(
             return composed
           },
         },
+        mounts,
         scheduler,
         expected: () => builder.expected,
         report: (_build, solve) => {
@@ -193,6 +209,7 @@ export async function startBuilder(
     registryPort,
     daemons: pool,
     records,
+    mounts,
     through,
     direct,
     tls: { address: `127.0.0.1:${proxy.port}`, serverName: nodeServerName('n1'), files },

@@ -23,6 +23,7 @@ import {
 } from './scope-folder.ts'
 import { startDaemon } from './start-daemon.ts'
 import { measureState } from './state-usage.ts'
+import type { StepHearer } from './step-hearer.ts'
 
 export interface DaemonPoolOptions {
   /** BuildKit's state goes to `<folder>/<project>/<line>/`. Nobody else may use the folder. */
@@ -60,6 +61,8 @@ export interface DaemonPoolOptions {
   hang?: Partial<HangLimits>
   /** "os/arch" list that daemons offer. Default: what the machine can run. */
   platforms?: readonly string[]
+  /** Hears of steps with cache mounts. Default: nobody does. */
+  steps?: StepHearer
   /** Programs to use instead of those that are found. */
   programs?: Partial<DaemonPrograms>
   /** IPv4 range from which each daemon takes a /24. Default 10.192.0.0/10. */
@@ -99,6 +102,7 @@ export async function createDaemonPool(
   const startOptions = {
     registry: options.registry,
     platforms: options.platforms,
+    steps: options.steps,
     startLimitMs: options.startLimitMs ?? 30_000,
     stopLimitMs: options.stopLimitMs ?? 5_000,
     logBytesMax: options.logBytesMax ?? 10 * mib,

@@ -28,6 +28,10 @@ const systemPrograms: ReadonlyArray<[program: string, debianPackage: string]> = 
   ['unshare', 'util-linux'],
   ['flock', 'util-linux'],
   ['mount', 'mount'],
+  ['tar', 'tar'],
+  ['zstd', 'zstd'],
+  ['find', 'findutils'],
+  ['curl', 'curl'],
 ]
 
 /**

@@ -19,9 +19,10 @@ import type { DaemonNetwork } from './machine-network.ts'
 import { allEnded, connectNamespace } from './network-namespace.ts'
 import type { NetworkPolicies } from './network-policies.ts'
 import type { DaemonPrograms } from './programs.ts'
-import { writeRuncGuard } from './runc-guard.ts'
+import { type StepNews, writeRuncGuard } from './runc-guard.ts'
 import { logTailBytes, type RunningDaemon, watchDaemon, withLastWords } from './running-daemon.ts'
 import { prepareScopeFolder, type ScopeFolder, setStateAside } from './scope-folder.ts'
+import { type StepHearer, stepAnswerMs } from './step-hearer.ts'
 import { refuseOldVersion } from './version.ts'
 
 export interface StartDeps {
@@ -35,6 +36,7 @@ export interface StartDeps {
 export interface StartOptions {
   readonly registry: DaemonPoolOptions['registry']
   readonly platforms: readonly string[] | undefined
+  readonly steps: DaemonPoolOptions['steps']
   readonly startLimitMs: number
   readonly stopLimitMs: number
   readonly logBytesMax: number
@@ -91,6 +93,9 @@ async function tryStart(
     process = await spawnDaemon(launch, place.log)
     await claims.recordProcess(scope, process.identity)
     connecting = connect(deps, process, network, { ...options, connections })
+    if (options.steps !== undefined) {
+      connections.use(await hearOfSteps(deps, options.steps, { scope, place, process, network }))
+    }
     const [facts] = await Promise.all([
       waitForAnswer(process, socket, { limitMs: startLimitMs, signal }),
       connecting,
@@ -158,6 +163,32 @@ async function connect(
   await allEnded([join(), serveRegistry()])
 }
 
+/** A step's cache may stay cold for want of it, and nothing else: no reason not to start. */
+async function hearOfSteps(
+  deps: StartDeps,
+  steps: StepHearer,
+  of: { scope: Scope; place: ScopeFolder; process: DaemonProcess; network: DaemonNetwork },
+): Promise<AsyncDisposable> {
+  const { scope, place, process, network } = of
+  const { socket, markers } = stepNewsOf(deps, place, network)
+  try {
+    const { root, temporary } = place
+    const { pid } = process.identity
+    return await steps.serve({ scope, pid, root, temporary, socket, markers })
+  } catch (error) {
+    deps.log.error({ scope: scopeId(scope), error }, 'the steps of a BuildKit are not heard of')
+    return { [Symbol.asyncDispose]: async () => {} }
+  }
+}
+
+function stepNewsOf(deps: StartDeps, place: ScopeFolder, network: DaemonNetwork): StepNews {
+  return {
+    socket: path.join(deps.claims.socketFolder, `${network.bridge}.steps`),
+    markers: path.join(place.temporary, 'steps'),
+    answerMs: stepAnswerMs,
+  }
+}
+
 function resolverFileOf(deps: StartDeps, network: DaemonNetwork): string {
   return path.join(deps.claims.socketFolder, `${network.bridge}.resolv.conf`)
 }
@@ -171,6 +202,7 @@ async function writeLaunch(
     network: DaemonNetwork
     registry: StartOptions['registry']
     platforms: StartOptions['platforms']
+    steps: StartOptions['steps']
   },
 ): Promise<Launch> {
   const { network, registry } = request
@@ -180,6 +212,7 @@ async function writeLaunch(
   const runc = await writeRuncGuard(path.join(place.temporary, 'runc'), {
     runc: deps.programs.runc,
     controlGroup,
+    ...(request.steps === undefined ? {} : { steps: stepNewsOf(deps, place, network) }),
   })
   await writeFile(
     `${base}.toml`,

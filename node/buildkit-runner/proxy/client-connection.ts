@@ -85,6 +85,7 @@ export function serveConnection(
   async function connectBackend(): Promise<Backend> {
     // What others know of the scope comes while BuildKit starts; the solve waits for it, within limits.
     void deps.records.ready(scope, { signal: gone.signal })
+    void deps.mounts?.ready(scope, { signal: gone.signal })
     const daemon = await acquireDaemon()
     const upstream = connectUpstream(daemon.socket)
     gone.signal.addEventListener('abort', () => upstream[Symbol.dispose](), { once: true })

@@ -11,6 +11,7 @@ import type { Scope } from '../../../core/scope.ts'
 import type { SolveReport, StepPrediction } from '../../../proto/generated/hearth/v1/build.ts'
 import type { Scheduler } from '../../scheduler/index.ts'
 import type { DaemonPool } from '../daemon/index.ts'
+import type { Mounts } from '../mounts/index.ts'
 import type { Records } from '../records/index.ts'
 import type { Registry } from '../registry/index.ts'
 
@@ -29,6 +30,8 @@ export interface BuildProxyDeps {
   registry: Registry
   records: Records
   scheduler: Scheduler
+  /** Hears what solves may run, for the cache mounts of their steps. Default: nobody does. */
+  mounts?: Pick<Mounts, 'learn' | 'ready'> | undefined
   /** Called whenever more is known about a solve; the same ref again replaces what was said before. */
   report: (build: ReportedBuild, solve: SolveReport) => void
   /** What the build's plan says of its steps, if there is one. Default: there is none. */

@@ -9,6 +9,7 @@ import { SolveRequest } from '../../../proto/generated/buildkit/control.ts'
 import type { SolveReport } from '../../../proto/generated/hearth/v1/build.ts'
 import type { Lease } from '../../scheduler/index.ts'
 import type { DaemonHandle } from '../daemon/index.ts'
+import type { Mounts } from '../mounts/index.ts'
 import type { Records } from '../records/index.ts'
 import type { Registry } from '../registry/index.ts'
 import { openCacheAccess } from './cache-access.ts'
@@ -31,6 +32,7 @@ import { connectUpstream, metadataOf, replyFor, type Upstream } from './upstream
 export interface ServeSolveDeps {
   registry: Registry
   records: Records
+  mounts?: Pick<Mounts, 'learn'> | undefined
   quiet: QuietTime
   daemon: DaemonHandle
   /** The client's connection to BuildKit. */
@@ -115,7 +117,9 @@ export async function serveSolve(
     slot ??= takeSlot()
     return slot
   }
-  const makeMirror = () => createShadowMirror(makeShadow, watch)
+  const lessons = deps.mounts && stack.use(deps.mounts.learn(options.scope))
+  const makeMirror = () =>
+    createShadowMirror(makeShadow, watch, (definition) => lessons?.definition(definition))
   const operations = (): readonly Operation[] => job.mirror.operations
   const failures = watchFailures(
     { ...deps, watch, operations },

@@ -36,7 +36,12 @@ export interface ShadowMirror {
   cancelled(): Promise<void>
 }
 
-export function createShadowMirror(makeShadow: () => ShadowBuild, watch: StepWatch): ShadowMirror {
+/** @param onDefinition called with whatever may run, before it does. */
+export function createShadowMirror(
+  makeShadow: () => ShadowBuild,
+  watch: StepWatch,
+  onDefinition: (definition: Uint8Array) => void = () => {},
+): ShadowMirror {
   let shadow = makeShadow()
   const operations: Operation[] = []
   const results: { refs: readonly ResultRef[]; imports: Uint8Array }[] = []
@@ -48,6 +53,7 @@ export function createShadowMirror(makeShadow: () => ShadowBuild, watch: StepWat
     results.push({ refs, imports })
     for (const { definition } of refs) {
       if (definition === undefined) continue
+      onDefinition(definition)
       operations.push(...readOperations(Definition.decode(definition)))
     }
   }

@@ -4,6 +4,7 @@
  *
  *   blobs/sha256/<hex>                     bytes as they are
  *   fragments/<project>/<line>/<hex>       a head with the signed statement (mesh/fragments), then the fragment
+ *   fragments/<project>/<line>/mount-<hex> the same of a cache mount's snapshot
  *   sweeps/<id>                            what a sweep is about to remove (docs/decisions/s3-tier.md)
  *
  * Promises:
@@ -33,10 +34,10 @@ export interface S3Tier extends AsyncDisposable {
    *   node stops: the upload goes on with its next start.
    */
   keep(scope: Scope, fragment: StoredFragment): Promise<void>
-  /** Fragments of the scope that are there, newest listing; verified by nobody yet. Empty when it cannot be reached. */
+  /** Fragments of the scope and kind (default `record`) that are there, newest listing; verified by nobody yet. Empty when it cannot be reached. */
   fragments(
     scope: Scope,
-    options: { known: ReadonlySet<Digest>; signal: AbortSignal },
+    options: { kind?: FragmentKind; known: ReadonlySet<Digest>; signal: AbortSignal },
   ): Promise<StoredFragment[]>
   /**
    * Whether the blob is believed to be there: it was uploaded, or a listed fragment names it. Nothing is while the
@@ -66,7 +67,12 @@ export interface S3Tier extends AsyncDisposable {
   state(): S3TierState
 }
 
+/** Both are documents that name the blobs of a scope, signed by who made them. */
+export type FragmentKind = 'record' | 'mount'
+
 export interface StoredFragment {
+  /** Default `record`. */
+  readonly kind?: FragmentKind
   readonly statement: SignedFragment
   /** As the records write it. */
   readonly bytes: Uint8Array

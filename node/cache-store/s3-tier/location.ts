@@ -2,6 +2,7 @@
 import { type Digest, digestHex, isDigest } from '../../../core/digest.ts'
 import { HearthError } from '../../../core/errors.ts'
 import { makeScope, type Scope } from '../../../core/scope.ts'
+import type { FragmentKind } from './index.ts'
 
 export interface BucketLocation {
   readonly bucket: string
@@ -13,6 +14,7 @@ export interface FragmentName {
   readonly scope: Scope
   /** Of the fragment's own bytes. */
   readonly digest: Digest
+  readonly kind: FragmentKind
 }
 
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
@@ -62,8 +64,11 @@ export function scopeFolder({ project, line }: Scope): string {
   return `${fragmentsFolder}${project}/${line}/`
 }
 
-export function fragmentKey({ scope, digest }: FragmentName): string {
-  return `${scopeFolder(scope)}${digestHex(digest)}`
+/** What begins a key's last part, by kind: fragments of records were there first. */
+const kindPrefixes: Readonly<Record<FragmentKind, string>> = { record: '', mount: 'mount-' }
+
+export function fragmentKey({ scope, digest, kind }: FragmentName): string {
+  return `${scopeFolder(scope)}${kindPrefixes[kind]}${digestHex(digest)}`
 }
 
 /** Undefined for what somebody else has put there. */
@@ -74,12 +79,12 @@ export function digestOfBlobKey(key: string): Digest | undefined {
 
 /** Undefined for what somebody else has put there. */
 export function fragmentOfKey(key: string): FragmentName | undefined {
-  const [, project = '', line = '', hex = ''] =
-    /^fragments\/([^/]+)\/([^/]+)\/([^/]+)$/.exec(key) ?? []
+  const [, project = '', line = '', prefix = '', hex = ''] =
+    /^fragments\/([^/]+)\/([^/]+)\/(mount-)?([^/]+)$/.exec(key) ?? []
   const digest = `sha256:${hex}`
   if (!isDigest(digest)) return undefined
   try {
-    return { scope: makeScope(project, line), digest }
+    return { scope: makeScope(project, line), digest, kind: prefix === '' ? 'record' : 'mount' }
   } catch {
     return undefined
   }

@@ -40,9 +40,10 @@ export function createQueue(tables: Tables, { fragmentsMax }: { fragmentsMax: nu
   const waiting = new Map<string, Queued>()
   for (const { key: order, value } of tables.queue.getRange()) {
     const scope = splitScopeId(value.scope)
-    const key = fragmentKey({ scope, digest: value.digest })
+    const kind = value.kind ?? 'record'
+    const key = fragmentKey({ scope, digest: value.digest, kind })
     const blobs = value.blobs.map(([digest, size]) => ({ digest, size }))
-    waiting.set(key, { order, key, scope, digest: value.digest, blobs })
+    waiting.set(key, { order, key, scope, digest: value.digest, kind, blobs })
   }
   let turn: Promise<unknown> = Promise.resolve()
   let last = Math.max(0, ...Array.from(waiting.values(), ({ order }) => order))
@@ -72,6 +73,7 @@ export function createQueue(tables: Tables, { fragmentsMax }: { fragmentsMax: nu
     const row = {
       scope: scopeId(name.scope),
       digest: name.digest,
+      kind: name.kind,
       blobs: blobs.map(({ digest, size }) => [digest, size] as const),
     }
     await tables.write(() => {
@@ -88,7 +90,8 @@ export function createQueue(tables: Tables, { fragmentsMax }: { fragmentsMax: nu
 
   return {
     add(scope, digest, fragment) {
-      const added = turn.then(() => add({ scope, digest }, fragment))
+      const { kind = 'record' } = fragment
+      const added = turn.then(() => add({ scope, digest, kind }, fragment))
       turn = added.catch(() => {})
       return added
     },

@@ -148,13 +148,14 @@ export async function createS3Tier(deps: S3TierDeps, options: S3TierOptions): Pr
       await done
     },
 
-    async fragments(scope, { known, signal }) {
+    async fragments(scope, { kind = 'record', known, signal }) {
       using _inside = gate.enter()
       if (!reading.isClosed) return []
       const any = AbortSignal.any([signal, closing.signal])
       try {
         const listed = await listings.of(scopeFolder(scope))
-        return await readFragments(listing, listed, { known, signal: any })
+        const asked = listed.filter((each) => each.kind === kind)
+        return await readFragments(listing, asked, { known, signal: any })
       } catch (error) {
         if (signal.aborted) throw new HearthError('cancelled', 'reading fragments was cancelled')
         // The circuit has said why, where it is the object store's fault.

@@ -37,7 +37,7 @@ function fragmentOf(indexes: readonly number[]): { queued: Queued; object: Buffe
     blobs: indexes.flatMap((index) => blobs[index] ?? []),
   }
   const digest: Digest = digestOf(fragment.bytes)
-  const name = { scope, digest }
+  const name = { scope, digest, kind: 'record' as const }
   const queued = { ...name, order: 1, key: fragmentKey(name), blobs: fragment.blobs }
   return { queued, object: writeFragmentObject(fragment) }
 }

@@ -7,6 +7,7 @@ import { refuseNewer } from '../../../core/format-version.ts'
 import { setAsideDamage, toWriteError } from '../../../core/lmdb-failure.ts'
 import type { Logger } from '../../../core/log.ts'
 import type { ScopeId } from '../../../core/scope.ts'
+import type { FragmentKind } from './index.ts'
 
 /** Raised by a change that an older Hearth would misread. */
 const tablesVersion = 1
@@ -14,6 +15,8 @@ const tablesVersion = 1
 export interface QueueRow {
   readonly scope: ScopeId
   readonly digest: Digest
+  /** Absent: a record's. */
+  readonly kind?: FragmentKind
   readonly blobs: readonly (readonly [digest: Digest, size: number])[]
 }
 
