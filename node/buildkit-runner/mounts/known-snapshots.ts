@@ -155,6 +155,7 @@ export async function openKnownSnapshots(
       const blobs = blobsOf(document)
       const upload = s3
         .keep(scope, { kind: 'mount', statement: told.signed, bytes, blobs })
+        .then(() => log.info({ scope: scopeId(scope) }, 'a cache mount is in the object store'))
         .catch((error: unknown) => {
           log.info(
             { scope: scopeId(scope), reason: describeError(error) },
