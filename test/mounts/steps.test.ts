@@ -1,4 +1,7 @@
 /** Cache mounts through real steps: what one BuildKit has gathered is there when the next one starts with nothing. */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import path from 'node:path'
 import anyTest, { type TestFn } from 'ava'
 import { type Builder, startBuilder } from '../proxy/builder.ts'
 import { clientKinds, createContext } from '../proxy/context.ts'
@@ -75,3 +78,84 @@ test.serial('a mount that begins with another owner and mode travels', async (t)
   await t.context.builder.forgetBuildkit()
   t.is(await runStep(t.context, 'cd /owned && cat file more', { mount }), 'mine\nmore')
 })
+
+test.serial('steps that share a mount begin together with all of it', async (t) => {
+  const { builder } = t.context
+  await runStep(t.context, 'cd /cache; rm -rf *; for n in $(seq 200); do echo $n >$n; done')
+  await builder.forgetBuildkit()
+  turn += 1
+  const stages = ['left', 'right'].map(
+    (name) =>
+      `FROM base AS ${name}\nRUN --mount=type=cache,target=/cache echo turn ${turn} ${name}; echo out: $(ls /cache | wc -l); ls /cache | wc -l >/${name}`,
+  )
+  await using context = await createContext(
+    [...stages, 'FROM base', 'COPY --from=left /left /', 'COPY --from=right /right /'].join('\n'),
+  )
+  const { stderr, exitCode } = await builder.through.buildx(clientKinds.buildx(context.path))
+  t.is(exitCode, 0, stderr)
+  await builder.settled()
+  await builder.mounts.idle()
+  t.deepEqual(
+    [...stderr.matchAll(/^#\d+ [\d.]+ out: (.*)/gm)].map(([, line]) => line),
+    ['200', '200'],
+  )
+})
+
+test.serial('what a killed step has left is in no snapshot', async (t) => {
+  const { builder } = t.context
+  await runStep(t.context, 'cd /cache; rm -rf *; echo sound >sound')
+  turn += 1
+  await using context = await createContext(
+    `RUN --mount=type=cache,target=/cache echo turn ${turn}; echo half >/cache/torn; sleep 600`,
+  )
+  const command = builder.through.buildxCommand(clientKinds.buildx(context.path))
+  const child = spawn(command.command, command.args, {
+    env: command.env,
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
+  const ended = once(child, 'exit')
+  await builder.running(`turn ${turn}`)
+  // The file is there a moment after the container.
+  const limit = AbortSignal.timeout(60_000)
+  while (!(await hasTorn(builder))) limit.throwIfAborted()
+  child.kill('SIGINT')
+  await ended
+  await builder.settled()
+  await builder.mounts.idle()
+  t.is(await runStep(t.context, 'ls /cache; echo after >/cache/after'), 'sound\ntorn')
+  await builder.forgetBuildkit()
+  t.is(await runStep(t.context, 'ls /cache'), 'after\nsound')
+})
+
+/** Whether any mount of the running BuildKit has the file. */
+async function hasTorn(builder: Builder): Promise<boolean> {
+  const found = await builder.mountFiles()
+  return found.some((file) => path.basename(file) === 'torn')
+}
+
+test.serial('a step does not reach the socket on which the node hears of steps', async (t) => {
+  await runStep(t.context, 'cd /cache; rm -rf *; echo mine >mine')
+  // Whatever a step can see of the machine's sockets: files of any kind of socket in its own tree.
+  const sockets = await runStep(
+    t.context,
+    'find / -xdev -type s 2>/dev/null; cat /proc/net/unix | grep -c steps',
+  )
+  t.is(sockets.split('\n').at(-1), '0')
+  t.false(sockets.includes('.steps'))
+})
+
+test.serial(
+  'mounts are listed, and one that is reset is empty, here and where it would have gone',
+  async (t) => {
+    const { builder } = t.context
+    const mount = 'id=listed,target=/anywhere'
+    await runStep(t.context, 'head -c 1000 /dev/zero >/anywhere/file', { mount })
+    const [listed] = builder.mounts.list().filter(({ id }) => id === 'listed')
+    t.like(listed, { kind: 'newest', bytes: 1000, files: 1, snapshots: 1 })
+    t.true(Date.now() - (listed?.lastUsedAtMs ?? 0) < 600_000)
+    t.is(await builder.mounts.reset('app', 'listed'), 1)
+    t.is(await runStep(t.context, 'ls -A /anywhere', { mount }), '')
+    await builder.forgetBuildkit()
+    t.is(await runStep(t.context, 'ls -A /anywhere', { mount }), '')
+  },
+)

@@ -55,6 +55,8 @@ export interface Builder extends AsyncDisposable {
   running(text: string): Promise<void>
   /** Of the daemon that runs at present. */
   readonly daemon: { controlGroup: string; pid(): Promise<number> }
+  /** All files in the snapshots of its BuildKit. */
+  mountFiles(): Promise<string[]>
   /** Stops the daemon and deletes BuildKit's state; the cache store stays. */
   forgetBuildkit(): Promise<void>
   /** What the plan of the next builds says. */
@@ -237,6 +239,10 @@ export async function startBuilder(
         await delay(20)
       }
     },
+    mountFiles: () =>
+      readdir(path.join(folder, 'buildkit/app/main/root/runc-overlayfs/snapshots/snapshots'), {
+        recursive: true,
+      }).catch(() => []),
     daemon: { controlGroup, pid: () => findDaemon(socket) },
     async forgetBuildkit() {
       // The last connection lets go of the daemon a moment after its build has settled.

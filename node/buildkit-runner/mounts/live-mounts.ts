@@ -69,7 +69,8 @@ interface Holder {
 }
 
 interface LiveMount {
-  readonly place: MountPlace
+  /** See MountPlace. */
+  readonly snapshot: string
   readonly scope: Scope
   daemon: SteppingDaemon
   readonly holders: Map<string, Holder>
@@ -105,8 +106,8 @@ export function createLiveMounts(deps: LiveMountsDeps, options: LiveMountsOption
   }
 
   async function fill(live: LiveMount, step: StepHold, holder: Holder): Promise<FillOutcome> {
-    const { scope, place } = live
-    const { name, daemon, target } = step
+    const { scope } = live
+    const { place, name, daemon, target } = step
     await deps.ready(scope, { signal: stopping.signal })
     const heads = known.heads(scope, name)
     const fresh: LocalMount = {
@@ -148,7 +149,7 @@ export function createLiveMounts(deps: LiveMountsDeps, options: LiveMountsOption
   async function hold(step: StepHold): Promise<FillOutcome> {
     const { place, daemon, stepId } = step
     const live: LiveMount = mounts.get(place.snapshot) ?? {
-      place,
+      snapshot: place.snapshot,
       scope: daemon.scope,
       daemon,
       holders: new Map(),
@@ -228,7 +229,7 @@ export function createLiveMounts(deps: LiveMountsDeps, options: LiveMountsOption
   }
 
   async function finish(live: LiveMount, stepId: string, holder: Holder): Promise<void> {
-    const { snapshot } = live.place
+    const { snapshot } = live
     const tookMs = performance.now() - holder.startedAtMs
     const mount = local.get(snapshot)
     if (mount !== undefined) {
@@ -262,8 +263,8 @@ export function createLiveMounts(deps: LiveMountsDeps, options: LiveMountsOption
 
   async function take(live: LiveMount): Promise<void> {
     live.rest = undefined
-    const { place, scope, daemon } = live
-    const mount = local.get(place.snapshot)
+    const { snapshot, scope, daemon } = live
+    const mount = local.get(snapshot)
     if (mount === undefined || live.holders.size > 0 || stopping.signal.aborted) return
     const abort = new AbortController()
     live.taking = abort
@@ -288,7 +289,7 @@ export function createLiveMounts(deps: LiveMountsDeps, options: LiveMountsOption
       const { document, bytesAdded } = outcome
       const digest = await known.publish(scope, document)
       const parents = [digest, ...document.replaces]
-      await local.put({ ...outcome.mount, ...latest(place.snapshot), parents })
+      await local.put({ ...outcome.mount, ...latest(snapshot), parents })
       const { bytes, files } = document
       log.info(
         { mount: mount.name.id, bytes, files, bytesAdded },
@@ -297,7 +298,7 @@ export function createLiveMounts(deps: LiveMountsDeps, options: LiveMountsOption
     } catch (error) {
       // The next step has it, and its end comes.
       if (abort.signal.aborted || stopping.signal.aborted) return
-      if (!(await isFolder(place.snapshot))) return await local.remove(place.snapshot)
+      if (!(await isFolder(snapshot))) return await local.remove(snapshot)
       log.info(
         { mount: mount.name.id, reason: describeError(error) },
         'no snapshot of a cache mount yet',
