@@ -100,6 +100,7 @@ export async function createRecords(
     await news?.forget(scope, gone)
     for (const digest of gone) {
       keeping?.unwatch(scope, digest)
+      secondCopies?.forget(scope, digest)
       await store.remove(scope, digest)
     }
   }
@@ -145,6 +146,7 @@ export async function createRecords(
             news,
             s3,
             holders: (digest) => mesh.holdersOf(digest).length,
+            isHeld: (scope, digest) => store.stat(scope, digest) !== undefined,
             others: () => {
               const all = others()
               return { members: all.length, connected: all.filter((each) => each.connected).length }
@@ -192,6 +194,7 @@ export async function createRecords(
           sources,
           store,
           self: { peerId: mesh.host.peerId, platform: options.platform },
+          holders: (digest) => mesh.holdersOf(digest).length,
           peers: () =>
             others()
               .filter(({ connected }) => connected)
@@ -200,7 +203,7 @@ export async function createRecords(
         })
 
   const listening = news?.onNews((known) => {
-    secondCopies?.noticed(known)
+    secondCopies?.noticed(known.statement)
     arrivals?.noticed(known)
   })
 
@@ -232,6 +235,9 @@ export async function createRecords(
       size: descriptor.size,
     }))
     keeping?.watch({ scope, digest, bytes, sequence, blobs })
+    if (mesh === undefined) return
+    const statement = { scope, digest, size: bytes.length, sequence, isKept: false }
+    secondCopies?.noticed({ ...statement, maker: mesh.host.peerId })
   }
 
   async function keepInTurn(
@@ -256,7 +262,11 @@ export async function createRecords(
       await join(scope, record, { digest, sequence, isKept, graph, bytes })
       await news?.publish({ scope, digest, size: bytes.length, sequence, isKept })
     }
-    if (!isKept || s3 !== undefined) watchOver(scope, { digest, sequence, bytes, graph })
+    const isHere = [...graph.descriptors.keys()].every(
+      (blob) => store.stat(scope, blob) !== undefined,
+    )
+    // Kept by somebody else's word, who may be the only one that holds what this build did not read.
+    if (!isKept || !isHere || s3 !== undefined) watchOver(scope, { digest, sequence, bytes, graph })
     await scopes.refresh(scope, record)
     return { fragment: digest, added: known === undefined }
   }
