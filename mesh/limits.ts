@@ -74,6 +74,28 @@ export const epochAheadMsMax = 48 * hourMs
 /** Between two new epochs that peers ask for. */
 export const epochGapMs = minuteMs
 
+/** Members that are all connected to each other, above which news go over hubs. */
+export const fullMeshMax = 100
+/** Below this part of it nobody needs hubs; in between news go both ways, since not all count the same members. */
+export const fullMeshPart = 0.8
+/** Hubs that a node is connected to: it hears from one, and the other takes over at once. */
+export const hubsPerPeer = 2
+/** How long a hub may be unreachable before another is chosen in its stead. */
+export const hubPatienceMs = 3_000
+/** A hub that refuses is left alone for this long. */
+export const hubRefusedMs = 30_000
+/** What a hub gathers for a peer before it sends again. */
+export const relayGapMs = 1_000
+/** News that a hub keeps in memory for peers that come or fall behind. */
+export const relayBytesMax = 64 * mib
+export const relayNewsMax = 50_000
+/** How long the peers of a lost hub count as present, until another has told of them. */
+export const presenceGraceMs = 15_000
+/** Logs of others that are asked for at once, where relayed news are not enough. */
+export const pullsMax = 4
+/** A publisher that says nothing for this long is not asked any longer. */
+export const pullStallMs = 30_000
+
 /** One commit of the index, so that the event loop stays free. */
 export const sliceMs = 8
 /** Address space, not memory: LMDB maps the file whole. */

@@ -150,14 +150,21 @@ export async function createFragmentNews(
     tellers.delete(peerId)
   }
 
+  /** A coordinator's peer keeps no records. */
+  function wantsFragments(peerId: string): boolean {
+    const roles = host.member(peerId)?.membership.roles ?? []
+    return roles.some((role) => role !== 'coordinator')
+  }
+
   await host.handle(
     fragmentsProtocol,
     (stream, peerId) => track(listen(stream, peerId), 'the listening to a peer ended', peerId),
     { streamsPerPeerMax: 4 },
   )
-  const watching = host.onPeer(({ type, peerId }) => {
+  const watching = host.onPeer((event) => {
+    const { peerId } = event
     stop(peerId)
-    if (type === 'connected') {
+    if (event.type === 'connected' && event.isNeighbour && wantsFragments(peerId)) {
       const stopper = new AbortController()
       tellers.set(peerId, { box: createMailbox(), stop: stopper })
       track(tell(peerId, stopper.signal), 'the telling of a peer ended', peerId)
