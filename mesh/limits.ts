@@ -76,8 +76,10 @@ export const epochGapMs = minuteMs
 
 /** Members that are all connected to each other, above which news go over hubs. */
 export const fullMeshMax = 100
-/** Below this part of it nobody needs hubs; in between news go both ways, since not all count the same members. */
+/** Hubs are chosen above this part of it; in between news go both ways, since not all count the same members. */
 export const fullMeshPart = 0.8
+/** Hubs that there are stay until the mesh is no larger than this part of it. */
+export const hublessPart = 0.6
 /** Hubs that a node is connected to: it hears from one, and the other takes over at once. */
 export const hubsPerPeer = 2
 /** How long a hub may be unreachable before another is chosen in its stead. */
@@ -113,6 +115,8 @@ export const forgottenPerScopeMax = 400
 export const fragmentsPerMakerMax = 50_000
 /** A statement with its maker's membership. */
 export const signedFragmentBytesMax = 6 * kib
+/** Who has said nothing for this long when asked knows nothing more. */
+export const fragmentAnswerMs = 1_000
 /** What others told us is offered on after this long: usually its maker has told everybody itself by then. */
 export const fragmentRelayMs = 1_500
 /** Statements on their way to one peer; beyond that it gets the summary again instead. */

@@ -18,7 +18,7 @@ import {
 } from './host/index.ts'
 import type { Holder, Mesh } from './index.ts'
 import type { MembershipVerifier } from './membership/index.ts'
-import { createRelay, type RelayOptions, type Ties } from './relay/index.ts'
+import { createRelay, hubRole, type RelayOptions, type Ties } from './relay/index.ts'
 
 export interface MeshOptions extends Omit<MeshHostOptions, 'tieTo'> {
   /** Of its own, in the data folder. */
@@ -65,7 +65,7 @@ export async function openMesh(
     const desk = createNewsDesk({ host, index })
     const isHub = () => {
       const verdict = deps.verifier.verify(host.membership(), peerId)
-      return verdict.type === 'valid' && verdict.membership.roles.includes('hub')
+      return verdict.type === 'valid' && verdict.membership.roles.includes(hubRole)
     }
     const relay = open.use(
       await createRelay({ host, index, desk, ties, isHub, log }, options.relay),

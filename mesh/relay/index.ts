@@ -1,8 +1,8 @@
 /**
  * Relaying: how news travel where a mesh is too large for everybody to be connected to everybody.
  *
- * Up to about a hundred members each is connected to each, and this room does nothing. Above, the coordinator makes
- * some nodes hubs (a role in their membership). Hubs are connected to each other; everybody else to two of them,
+ * Up to about a hundred members each is connected to each, and this room does nothing. Before there are more, the
+ * coordinator makes some nodes hubs (a role in their membership). Hubs are connected to each other; everybody else to two of them,
  * another two for each, and to others only while it asks them for something. A node tells its news to its hubs, as it
  * tells them to everybody in a small mesh; a hub hands what it was told on to the other hubs, and everything to its
  * nodes, merged into one batch a second for each.
@@ -33,5 +33,6 @@ export interface RelayStanding {
   readonly hubs: readonly string[]
 }
 
-export { chooseHubs } from './choose-hubs.ts'
+export { chooseHubs, type HubCandidate } from './choose-hubs.ts'
 export { createRelay, type RelayOptions, type Ties } from './relay.ts'
+export { hubRole } from './topology.ts'

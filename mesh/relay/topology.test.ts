@@ -69,15 +69,21 @@ test('the peers of a hub spread over all others when it dies', (t) => {
 })
 
 test('hubs are chosen before they are needed, stay what they are, and are replaced when unwell', (t) => {
-  const nodes = (count: number, unwell: readonly number[] = []) =>
-    Array.from({ length: count }, (_, index) => {
-      return { peerId: `p${index}`, isWell: !unwell.includes(index) }
-    })
-  t.is(chooseHubs(nodes(60), new Set(), 60).size, 0)
-  t.is(chooseHubs(nodes(90), new Set(), 90).size, 3)
-  t.is(chooseHubs(nodes(1_000), new Set(), 1_000).size, 4)
-  t.true(chooseHubs(nodes(90), new Set(['p77']), 90).has('p77'))
-  t.false(chooseHubs(nodes(90, [77]), new Set(['p77']), 90).has('p77'))
+  const choose = (count: number, present: readonly string[] = [], unwell: readonly number[] = []) =>
+    chooseHubs(
+      Array.from({ length: count }, (_, index) => {
+        return { peerId: `p${index}`, isWell: !unwell.includes(index) }
+      }),
+      new Set(present),
+      { members: count + 1 },
+    )
+  t.is(choose(60).size, 0)
+  t.is(choose(90).size, 3)
+  t.is(choose(1_000).size, 4)
+  t.true(choose(90, ['p77']).has('p77'))
+  t.false(choose(90, ['p77'], [77]).has('p77'))
+  t.is(choose(70, ['p1', 'p2', 'p3']).size, 3, 'a few nodes less are no reason to do without')
+  t.is(choose(50, ['p1', 'p2', 'p3']).size, 0)
 })
 
 test('whoever is down, nobody is left without a hub that works as long as there is one', (t) => {
