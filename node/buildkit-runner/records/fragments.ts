@@ -17,6 +17,7 @@ import { readFragment, writeFragment } from './fragment.ts'
 import { openFragmentRows } from './fragment-rows.ts'
 import { compareText, type Graph, usefulPart } from './graph.ts'
 import type { ComposedRecord, KeepResult, Records } from './index.ts'
+import { createJoining } from './joining.ts'
 import { createKeeping } from './keeping.ts'
 import { lackedLine } from './lacked.ts'
 import { covers, type FragmentLabel, type KeptFragment, type ScopeRecord } from './scope-record.ts'
@@ -31,7 +32,7 @@ export interface RecordsDeps {
   /** Where blobs are that are not here. Absent: nowhere. */
   sources?: BlobSources | undefined
   /** Absent: this node is alone. */
-  mesh?: Pick<Mesh, 'fragments' | 'holdersOf' | 'host'> | undefined
+  mesh?: Pick<Mesh, 'fragments' | 'holdersOf' | 'host' | 'relay'> | undefined
   s3?: Pick<S3Tier, 'name' | 'keep' | 'fragments'> | undefined
   log: Logger
 }
@@ -187,6 +188,9 @@ export async function createRecords(
           log,
         })
 
+  const joining =
+    mesh === undefined || arrivals === undefined ? undefined : createJoining({ mesh, arrivals })
+
   const secondCopies =
     mesh === undefined || sources === undefined || s3 !== undefined
       ? undefined
@@ -295,6 +299,7 @@ export async function createRecords(
       const work = async (): Promise<void> => {
         const record = scopes.known(scope) ?? (await scopes.load(scope))
         await untilAborted(arrivals?.want(scope), limit)
+        await joining?.untilHeard(scope, { signal: limit })
         if (!(await scopes.isCurrent(scope, record))) {
           await inTurn(scope, async () => {
             const now = await scopes.load(scope)
