@@ -6,6 +6,7 @@ import { busyWarning, describeMachine, readVersions } from './machine.ts'
 import { exportWait } from './measurements/export-wait.ts'
 import { freshNode } from './measurements/fresh-node.ts'
 import { hotOverhead } from './measurements/hot-overhead.ts'
+import { indexCost } from './measurements/index-cost.ts'
 import { merge } from './measurements/merge.ts'
 import { routing } from './measurements/routing.ts'
 import { transfer } from './measurements/transfer.ts'
@@ -18,6 +19,7 @@ const measurements: readonly Measurement[] = [
   freshNode,
   merge,
   routing,
+  indexCost,
   transfer,
 ]
 

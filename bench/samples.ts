@@ -4,7 +4,7 @@
  */
 import { median, rounded, spread } from './statistics.ts'
 
-export type Unit = 's' | 'MB/s' | '%'
+export type Unit = 's' | 'ms' | 'MB/s' | '/s' | 'B/s' | '%'
 
 /** One line of a result. */
 export interface Row {

@@ -9,6 +9,17 @@ export function median(values: readonly number[]): number {
   return (lower + upper) / 2
 }
 
+/**
+ * The smallest value that so many of a hundred are not above.
+ * @throws RangeError when there are none.
+ */
+export function percentile(values: readonly number[], hundredths: number): number {
+  const sorted = values.toSorted((a, b) => a - b)
+  const found = sorted[Math.ceil((sorted.length * hundredths) / 100) - 1]
+  if (found === undefined) throw new RangeError('no values')
+  return found
+}
+
 export interface Spread {
   median: number
   min: number

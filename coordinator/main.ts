@@ -94,7 +94,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   const peerOf = (nodeId: string) => directory.get(nodeId)?.peerId
   const isGone = (nodeId: string) => {
     const peerId = peerOf(nodeId)
-    return peerId !== undefined && !mesh.isConnected(peerId)
+    return peerId !== undefined && !mesh.isPresent(peerId)
   }
   const heat = createStepHeat({ index: mesh.mesh.index, peerOf })
   const outlook = createOutlook({ directory, heat, isGone }, { heartbeatMs, now })

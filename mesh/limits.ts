@@ -74,6 +74,30 @@ export const epochAheadMsMax = 48 * hourMs
 /** Between two new epochs that peers ask for. */
 export const epochGapMs = minuteMs
 
+/** Members that are all connected to each other, above which news go over hubs. */
+export const fullMeshMax = 100
+/** Hubs are chosen above this part of it; in between news go both ways, since not all count the same members. */
+export const fullMeshPart = 0.8
+/** Hubs that there are stay until the mesh is no larger than this part of it. */
+export const hublessPart = 0.6
+/** Hubs that a node is connected to: it hears from one, and the other takes over at once. */
+export const hubsPerPeer = 2
+/** How long a hub may be unreachable before another is chosen in its stead. */
+export const hubPatienceMs = 3_000
+/** A hub that refuses is left alone for this long. */
+export const hubRefusedMs = 30_000
+/** What a hub gathers for a peer before it sends again. */
+export const relayGapMs = 1_000
+/** News that a hub keeps in memory for peers that come or fall behind. */
+export const relayBytesMax = 64 * mib
+export const relayNewsMax = 50_000
+/** How long the peers of a lost hub count as present, until another has told of them. */
+export const presenceGraceMs = 15_000
+/** Logs of others that are asked for at once, where relayed news are not enough. */
+export const pullsMax = 4
+/** A publisher that says nothing for this long is not asked any longer. */
+export const pullStallMs = 30_000
+
 /** One commit of the index, so that the event loop stays free. */
 export const sliceMs = 8
 /** Address space, not memory: LMDB maps the file whole. */
@@ -91,6 +115,8 @@ export const forgottenPerScopeMax = 400
 export const fragmentsPerMakerMax = 50_000
 /** A statement with its maker's membership. */
 export const signedFragmentBytesMax = 6 * kib
+/** Who has said nothing for this long when asked knows nothing more. */
+export const fragmentAnswerMs = 1_000
 /** What others told us is offered on after this long: usually its maker has told everybody itself by then. */
 export const fragmentRelayMs = 1_500
 /** Statements on their way to one peer; beyond that it gets the summary again instead. */

@@ -8,6 +8,7 @@ import {
   createAdvertFeeds,
   createAdvertIntake,
   createAdverts,
+  createNewsDesk,
   openAdvertLog,
 } from './adverts/index.ts'
 import { hotBit, keyOfDigest, openDigestIndex } from './digest-index/index.ts'
@@ -20,12 +21,14 @@ import {
 } from './host/index.ts'
 import type { Holder, Mesh } from './index.ts'
 import type { MembershipVerifier } from './membership/index.ts'
+import { createRelay, hubRole, type RelayOptions, type Ties } from './relay/index.ts'
 
-export interface MeshOptions extends MeshHostOptions {
+export interface MeshOptions extends Omit<MeshHostOptions, 'tieTo'> {
   /** Of its own, in the data folder. */
   folder: string
   /** False: it listens to adverts and says none. */
   advertises: boolean
+  relay?: RelayOptions
 }
 
 /**
@@ -55,12 +58,26 @@ export async function openMesh(
       : undefined
     const adverts =
       advertLog === undefined ? undefined : open.use(await createAdverts({ log: advertLog, index }))
-    const host = open.use(await createMeshHost({ ...deps, roster }, options))
-    const intake = open.use(await createAdvertIntake({ host, index, log }))
+    const ties: Ties = { tieTo: () => 'kept' }
+    const host = open.use(
+      await createMeshHost(
+        { ...deps, roster },
+        { ...options, tieTo: ({ peerId: other }) => ties.tieTo(other) },
+      ),
+    )
+    const desk = createNewsDesk({ host, index })
+    const isHub = () => {
+      const verdict = deps.verifier.verify(host.membership(), peerId)
+      return verdict.type === 'valid' && verdict.membership.roles.includes(hubRole)
+    }
+    const relay = open.use(
+      await createRelay({ host, index, desk, ties, isHub, log }, options.relay),
+    )
+    open.use(await createAdvertIntake({ host, index, desk, log }))
     const feeds =
       advertLog === undefined
         ? undefined
-        : open.use(createAdvertFeeds({ host, advertLog, signingKey, log }))
+        : open.use(await createAdvertFeeds({ host, advertLog, signingKey, log }))
 
     const openNews = async (subject: FragmentSubject, folder: string) =>
       options.advertises
@@ -74,7 +91,9 @@ export async function openMesh(
     return {
       host,
       index,
-      intake,
+      relay,
+      onNews: (listener) =>
+        desk.onApplied(({ publisher, position }) => listener(publisher, position)),
       adverts,
       feeds,
       fragments,

@@ -41,6 +41,9 @@ export interface PeerOptions {
   /** An earlier life's; default: a new one. */
   folder?: string
   listen?: readonly string[]
+  /** Default: a node. */
+  roles?: readonly string[]
+  tieTo?: MeshHostOptions['tieTo']
   /** As others are told to reach it; default: where it listens. */
   announced?: (address: string) => string
   lifetimeMs?: number
@@ -57,7 +60,11 @@ export interface Peer {
   /** As the coordinator would hand it to others. */
   membership(): Uint8Array
   /** A new one, shown to others and returned. */
-  renew(options?: { lifetimeMs?: number; issuedAtMs?: number }): Uint8Array
+  renew(options?: {
+    lifetimeMs?: number
+    issuedAtMs?: number
+    roles?: readonly string[]
+  }): Uint8Array
   stop(): Promise<void>
 }
 
@@ -79,10 +86,11 @@ export async function startPeer(
   const identity = await openPeerIdentity(path.join(folder, 'peer.pem'))
   const roster = openRoster(path.join(folder, 'roster'))
   const now = options.now ?? Date.now
+  let roles = options.roles ?? ['node']
   const facts = (addresses: string[]): MemberFacts => ({
     peerId: identity.peerId,
     nodeId: identity.peerId.slice(-12),
-    roles: ['node'],
+    roles,
     addresses,
     bulkAddress: '',
   })
@@ -106,6 +114,7 @@ export async function startPeer(
       membership,
       now,
       limits: { ...briskLimits, ...options.limits },
+      ...(options.tieTo === undefined ? {} : { tieTo: options.tieTo }),
     },
   )
   let stopped: Promise<void> | undefined
@@ -115,6 +124,7 @@ export async function startPeer(
     folder,
     membership: () => membership,
     renew(renewal = {}) {
+      roles = renewal.roles ?? roles
       const addresses = host.addresses().map(options.announced ?? ((address) => address))
       membership = issue(
         addresses,
@@ -159,13 +169,17 @@ export async function connected(host: MeshHost, peer: Peer): Promise<void> {
 }
 
 /** Polls what has no event. */
-export async function eventually(condition: () => boolean, what: string): Promise<void> {
+export async function eventually(
+  condition: () => boolean,
+  what: string,
+  limitMs = patienceMs,
+): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>()
   const timer = setInterval(() => {
     if (condition()) resolve()
   }, 10)
   try {
-    await within(promise, what)
+    await within(promise, what, limitMs)
   } finally {
     clearInterval(timer)
   }

@@ -47,6 +47,8 @@ export interface MembershipCalls extends Disposable {
     intervalMs: number
     policies: ReadonlyMap<string, CachePolicy>
     expelledPeers: readonly string[]
+    /** Signed anew since the last answer; this node's own among them is kept, and is `enrolment` from now on. */
+    memberships: readonly SignedMembership[]
   }>
   report(report: BuildReport, signal: AbortSignal): Promise<void>
 }
@@ -85,6 +87,8 @@ export function connectMembership(
   const { now } = options
   const authority = fingerprint(options.caPem)
   const life = randomUUID()
+  /** As the coordinator said them last, in base64. */
+  let toldMemberships: ReadonlySet<string> = new Set()
   let client = connect(options, usableCertificate() ? identity.tls() : undefined)
 
   function usableCertificate() {
@@ -94,7 +98,9 @@ export function connectMembership(
     return fingerprint(certificate.caPem) === authority ? certificate : undefined
   }
 
-  function usableEnrolment(): (MeshEnrolment & { renewAtMs: number }) | undefined {
+  function usableEnrolment():
+    | (MeshEnrolment & { renewAtMs: number; issuedAtMs: number })
+    | undefined {
     const kept = identity.enrolment()
     if (kept === undefined || usableCertificate() === undefined) return undefined
     const membership = Buffer.from(kept.membership, 'base64')
@@ -102,7 +108,31 @@ export function connectMembership(
     const verified = verify({ membership, membershipKey }, options.peerId)
     if (verified === undefined) return undefined
     const renewAtMs = kept.receivedAtMs + renewAfterMs(verified)
-    return { membership, membershipKey, renewAtMs }
+    return { membership, membershipKey, renewAtMs, issuedAtMs: verified.issuedAtMs }
+  }
+
+  /** Our own, when it has other roles than before. */
+  async function keepNewer(signed: SignedMembership): Promise<void> {
+    const [certificate, kept] = [usableCertificate(), identity.enrolment()]
+    if (certificate === undefined || kept === undefined) return
+    const membershipKey = Buffer.from(kept.membershipKey, 'base64')
+    const next = verify({ membership: signed, membershipKey }, options.peerId)
+    const before = usableEnrolment()?.issuedAtMs
+    if (next === undefined || before === undefined || next.issuedAtMs <= before) return
+    const membership = Buffer.from(signed).toString('base64')
+    await identity.keep(certificate, { ...kept, membership, receivedAtMs: now() })
+  }
+
+  /** @returns what is known neither from the last answer nor from the joining. */
+  async function takeMemberships(signed: readonly Buffer[]): Promise<readonly SignedMembership[]> {
+    const known = identity.enrolment()?.membership
+    const news = signed.filter((each) => {
+      const text = each.toString('base64')
+      return text !== known && !toldMemberships.has(text)
+    })
+    for (const each of news) await keepNewer(each)
+    toldMemberships = new Set(signed.map((each) => each.toString('base64')))
+    return news
   }
 
   return {
@@ -160,7 +190,9 @@ export function connectMembership(
       )
       const intervalMs = Math.min(intervalMsMax, Math.max(intervalMsMin, reply.intervalMs))
       const { expelledPeers } = reply
-      return { intervalMs, policies: new Map(Object.entries(reply.policies)), expelledPeers }
+      const memberships = await takeMemberships(reply.memberships)
+      const policies = new Map(Object.entries(reply.policies))
+      return { intervalMs, policies, expelledPeers, memberships }
     },
     async report(report, signal) {
       await callUnary(

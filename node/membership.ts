@@ -45,7 +45,10 @@ export interface Presence {
   onPolicies: (policies: ReadonlyMap<string, CachePolicy>) => void
   /** Called when the certificate has been renewed; the servers of this node then show the new one. */
   onIdentity: (identity: TlsIdentity) => void
-  /** Called after each joining of a node that is in the mesh: its membership anew, and whoever else is in. */
+  /**
+   * Called after each joining of a node that is in the mesh, with its membership anew and whoever else is in, and
+   * when the coordinator has signed memberships anew: its own with other roles, and those of the mesh's hubs.
+   */
   onEnrolment?: (enrolment: MeshEnrolment, roster: readonly SignedMembership[]) => void
   /** Called with every heartbeat's answer: exactly these peers are out. */
   onExpelled?: (peerIds: readonly string[]) => void
@@ -115,6 +118,10 @@ export async function joinCoordinator(
         const reply = await client.heartbeat(await presence.load(), stopped.signal)
         presence.onPolicies(reply.policies)
         presence.onExpelled?.(reply.expelledPeers)
+        const present = client.enrolment()
+        if (present !== undefined && reply.memberships.length > 0) {
+          presence.onEnrolment?.(present, reply.memberships)
+        }
         if (failures > 0) nodeLog.info('the coordinator is back')
         failures = 0
         told = undefined

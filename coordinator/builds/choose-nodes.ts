@@ -1,9 +1,10 @@
 /** The node for each native platform of a build. */
 import type { Scope } from '../../core/scope.ts'
 import type { Plan } from '../../proto/generated/hearth/v1/plan.ts'
-import type { NodeDirectory } from '../nodes/index.ts'
+import type { NodeDirectory, SeenCandidate } from '../nodes/index.ts'
 import {
   type Candidate,
+  canRoute,
   explainNone,
   normalPlatform,
   type RouteDecision,
@@ -49,16 +50,16 @@ export async function chooseNodes(
   options: { waitMs: number; signal: AbortSignal },
 ): Promise<Choice[]> {
   const groups = groupByNative(request.platforms)
+  let known: readonly SeenCandidate[] = []
   await deps.directory.whenBack(
     () => {
-      const candidates = deps.directory.candidates()
-      return groups.every(({ native }) => {
-        return route(candidates, { platform: native, lastNodeId: undefined }).type === 'chosen'
-      })
+      known = deps.directory.candidates()
+      return groups.every(({ native }) => canRoute(known, native))
     },
     { timeoutMs: options.waitMs, signal: options.signal },
   )
-  return groups.map((group) => chooseNode(deps, request, group))
+  const candidates = outlookOf(deps, known)
+  return groups.map((group) => chooseNode(deps, candidates, request, group))
 }
 
 interface PlatformGroup {
@@ -68,35 +69,36 @@ interface PlatformGroup {
 
 function chooseNode(
   deps: ChooseDeps,
+  candidates: readonly Candidate[],
   { scope, plans }: ChooseRequest,
   { native, platforms }: PlatformGroup,
 ): Choice {
   const { state, outlook } = deps
-  const candidates = outlookOf(deps)
   const mine = plans.filter(({ platform }) => {
     return platform === '' || native === undefined || isNative(platform, native)
   })
   const able = candidates.filter((node) => (native ?? node.platform) === node.platform)
   const open = able.filter((node) => node.online && !node.load.draining)
   const forecast = forecastBuild({ state, ...outlook }, scope, mine, open)
-  const priced = forecast?.heat.nodeIds
+  const priced = forecast === undefined ? undefined : new Set(forecast.heat.nodeIds)
   const decision = route(
     priced === undefined || open.length === 0
       ? candidates
-      : candidates.filter(({ id }) => priced.includes(id)),
+      : candidates.filter(({ id }) => priced.has(id)),
     { platform: native, lastNodeId: lastNodeOf(deps, scope, able), forecast },
   )
   if (decision.type === 'none') throw explainNone(decision, platforms[0])
   return { ...decision, platforms, forecast, plans: mine }
 }
 
-function outlookOf({ directory, outlook }: ChooseDeps): Candidate[] {
-  const silent = outlook.silent.list()
-  return directory.candidates().map((node) => ({
-    ...node,
-    remainingMs: outlook.underWay.remainingMs(node.id),
-    isSilent: silent.has(node.id),
-  }))
+function outlookOf({ outlook }: ChooseDeps, nodes: readonly SeenCandidate[]): Candidate[] {
+  const remainingMs = outlook.underWay.remainingMs()
+  return nodes.map((node) => {
+    const isSilent = outlook.silent.has(node)
+    const left = remainingMs.get(node.id)
+    if (!isSilent && left === undefined) return node
+    return { ...node, remainingMs: left ?? [], isSilent }
+  })
 }
 
 function lastNodeOf(

@@ -24,8 +24,8 @@ export interface ForecastDeps {
 }
 
 /** Nodes that are priced closely: those that would spare the most, and those that are least busy. */
-const warmNodesMax = 48
-const idleNodesMax = 16
+const warmNodesMax = 16
+const idleNodesMax = 8
 
 /** Under this name durations keep what a project's builds take besides their steps. */
 const aroundSteps = 'around the steps'
@@ -66,15 +66,28 @@ function withDurations(state: State, scope: Scope, steps: readonly PlannedStep[]
 
 function shortlist(nodes: readonly Candidate[], spared: readonly number[]): string[] {
   if (nodes.length <= warmNodesMax + idleNodesMax) return nodes.map(({ id }) => id)
-  const places = nodes.map((_, place) => place)
-  const bySpared = places.toSorted((a, b) => (spared[b] ?? 0) - (spared[a] ?? 0))
-  const byLoad = places.toSorted((a, b) => occupied(nodes[a]) - occupied(nodes[b]))
-  const chosen = new Set([...bySpared.slice(0, warmNodesMax), ...byLoad.slice(0, idleNodesMax)])
-  return nodes.filter((_, place) => chosen.has(place)).map(({ id }) => id)
+  const warm = highest(spared, warmNodesMax)
+  const idle = highest(
+    nodes.map((node) => -occupied(node)),
+    idleNodesMax,
+  )
+  return nodes.filter((_, place) => warm.has(place) || idle.has(place)).map(({ id }) => id)
 }
 
-function occupied(node: Candidate | undefined): number {
-  if (node === undefined) return 0
+/** Places of the highest values; among equals, the first ones. */
+function highest(values: readonly number[], count: number): Set<number> {
+  const least = Float64Array.from(values).sort()[values.length - count] ?? 0
+  const places = new Set<number>()
+  for (let place = 0; place < values.length; place += 1) {
+    if ((values[place] ?? 0) > least) places.add(place)
+  }
+  for (let place = 0; place < values.length && places.size < count; place += 1) {
+    if (values[place] === least) places.add(place)
+  }
+  return places
+}
+
+function occupied(node: Candidate): number {
   return (node.load.slotsUsed + node.load.queued) / Math.max(1, node.load.slots)
 }
 

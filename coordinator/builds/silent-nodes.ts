@@ -6,8 +6,8 @@
 import type { NodeDirectory } from '../nodes/index.ts'
 
 export interface SilentNodes {
-  /** Their ids. */
-  list(): ReadonlySet<string>
+  /** @param node.lastSeenAtMs as the directory has it. */
+  has(node: { id: string; lastSeenAtMs: number }): boolean
   /** It did not answer just now. */
   note(nodeId: string): void
 }
@@ -25,15 +25,11 @@ export function createSilentNodes(
   const unanswered = new Map<string, number>()
 
   return {
-    list() {
-      const silent = new Set<string>()
-      for (const { node, lastSeenAtMs } of directory.list()) {
-        const { id } = node
-        if (unanswered.get(id) !== lastSeenAtMs) unanswered.delete(id)
-        const isLate = options.now() - lastSeenAtMs > lateMs
-        if (isLate || unanswered.has(id) || deps.isGone?.(id) === true) silent.add(id)
-      }
-      return silent
+    has({ id, lastSeenAtMs }) {
+      const isLate = options.now() - lastSeenAtMs > lateMs
+      const noted = unanswered.get(id)
+      if (noted !== undefined && noted !== lastSeenAtMs) unanswered.delete(id)
+      return isLate || unanswered.has(id) || deps.isGone?.(id) === true
     },
     note(nodeId) {
       const known = directory.list().find(({ node }) => node.id === nodeId)

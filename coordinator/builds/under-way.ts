@@ -13,8 +13,8 @@ export interface UnderWay {
   left(buildId: string, nodeId: string): void
   /** Takes the build out. */
   ended(buildId: string): readonly EndedBuild[]
-  /** Of the builds of a node: those that run, then those that wait. */
-  remainingMs(nodeId: string): number[]
+  /** By node, of its builds: those that run, then those that wait. A node without any is not in it. */
+  remainingMs(): ReadonlyMap<string, readonly number[]>
 }
 
 export interface ExpectedBuild {
@@ -66,13 +66,24 @@ export function createUnderWay(options: { now: () => number }): UnderWay {
       builds.delete(buildId)
       return places
     },
-    remainingMs(nodeId) {
-      const here = [...builds.values()].flat().filter((build) => build.nodeId === nodeId)
-      const running = here.flatMap(({ grantedAtMs, workMs }) =>
-        grantedAtMs === undefined ? [] : [workMs - (now() - grantedAtMs)],
-      )
-      const waiting = here.filter(({ grantedAtMs }) => grantedAtMs === undefined)
-      return [...running, ...waiting.map(({ workMs }) => workMs)]
+    remainingMs() {
+      const running = new Map<string, number[]>()
+      const waiting = new Map<string, number[]>()
+      for (const places of builds.values()) {
+        for (const { nodeId, grantedAtMs, workMs } of places) {
+          const [by, leftMs] =
+            grantedAtMs === undefined
+              ? [waiting, workMs]
+              : [running, workMs - (now() - grantedAtMs)]
+          const known = by.get(nodeId)
+          if (known === undefined) by.set(nodeId, [leftMs])
+          else known.push(leftMs)
+        }
+      }
+      for (const [nodeId, timesMs] of waiting) {
+        running.set(nodeId, [...(running.get(nodeId) ?? []), ...timesMs])
+      }
+      return running
     },
   }
 }

@@ -6,6 +6,8 @@
  * - A peer id is a member for one node at a time; who was taken back stays so over restarts, until it is let in
  *   anew with a join token.
  * - A membership is signed only for a node that Join has let in.
+ * - Before a mesh is too large for everybody to be connected to everybody, a few nodes are hubs; one that is gone is
+ *   replaced within about a minute.
  */
 import type { Mesh, SignedMembership } from '../../mesh/index.ts'
 import type { NodeRecord } from '../state/index.ts'
@@ -25,7 +27,10 @@ export interface CoordinatorMesh extends AsyncDisposable {
   requireNotRemoved(nodeId: string): void
   /** Takes a node out for good, and its peer's membership back. @throws HearthError `not-found` */
   remove(nodeId: string): NodeRecord
-  isConnected(peerId: string): boolean
+  /** Memberships that a node should know by now: its own, with the roles that it has, and those of the hubs. */
+  newsFor(peerId: string): SignedMembership[]
+  /** Connected to this peer, or to another that says so. */
+  isPresent(peerId: string): boolean
 }
 
 export interface EnrollingPeer {

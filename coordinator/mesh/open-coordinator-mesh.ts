@@ -6,15 +6,18 @@ import { formatMeshAddress, parseMeshAddress } from '../../mesh/addresses.ts'
 import { dropFormerMembers, setDamageAside } from '../../mesh/earlier-life.ts'
 import {
   createMembershipVerifier,
+  hubRole,
   openMembershipAuthority,
   openMesh,
   openPeerIdentity,
+  type RelayOptions,
   renewAfterMs,
   type SignedMembership,
 } from '../../mesh/index.ts'
 import { startOnLastPort } from '../../mesh/last-port.ts'
 import { clockSlackMs, membershipMs } from '../../mesh/limits.ts'
 import type { State } from '../state/index.ts'
+import { createHubOffice } from './hub-office.ts'
 import type { CoordinatorMesh } from './index.ts'
 import { createPeerRoll } from './peer-roll.ts'
 
@@ -24,6 +27,7 @@ export interface CoordinatorMeshOptions {
   /** Port 0: the one of the last time, else any free one. */
   listen: { host: string; port: number }
   now: () => number
+  relay?: RelayOptions
 }
 
 /** No node can be called so: ids have no dash. */
@@ -68,6 +72,7 @@ export async function openCoordinatorMesh(
             listen: [formatMeshAddress({ host: listen.host, port })],
             membership: signOwn(),
             now,
+            ...(options.relay === undefined ? {} : { relay: options.relay }),
           },
         ),
       ({ host }) => parseMeshAddress(host.addresses()[0] ?? '')?.port ?? 0,
@@ -89,6 +94,16 @@ export async function openCoordinatorMesh(
 
   const expelled = (): string[] => roll.expelledSince(membershipMs + 2 * clockSlackMs)
   mesh.host.setExpelled(expelled())
+  // Its roster may have been lost; what was signed holds all the same.
+  mesh.host.learn(state.nodes.list().flatMap(({ membership }) => membership ?? []))
+  const { isPresent } = mesh.relay
+  const { fullMeshMax } = options.relay ?? {}
+  const hubs = stack.use(
+    createHubOffice(
+      { host: mesh.host, state, authority, isPresent, log },
+      fullMeshMax === undefined ? {} : { fullMeshMax },
+    ),
+  )
   log.info({ peer: peerId, address: ownAddresses[0] }, 'the coordinator is in the mesh')
 
   const owned = stack.move()
@@ -101,18 +116,17 @@ export async function openCoordinatorMesh(
       const membership = authority.issue({
         peerId: peer.peerId,
         nodeId: peer.nodeId,
-        roles: ['node', peer.platform],
+        roles: ['node', peer.platform, ...(hubs.isHub(peer.peerId) ? [hubRole] : [])],
         addresses: meshAddresses,
         bulkAddress: peer.bulkAddress,
         otherAddresses: peer.otherAddresses,
       })
       mesh.host.setExpelled(expelled())
       mesh.host.learn([membership])
-      const others = state.nodes
-        .list()
-        .filter((node) => node.id !== peer.nodeId)
-        .flatMap((node) => node.membership ?? [])
-        .filter((signed) => verifier.verify(signed, undefined).type === 'valid')
+      const others = mesh.host
+        .members()
+        .filter(({ membership }) => membership.peerId !== peer.peerId)
+        .flatMap(({ membership }) => mesh.host.membershipOf(membership.peerId) ?? [])
       return { membership, membershipKey: authority.publicKey, roster: [own, ...others] }
     },
     remove(nodeId) {
@@ -121,7 +135,8 @@ export async function openCoordinatorMesh(
       log.warn({ node: nodeId, peer: node.peerId }, 'a node was removed')
       return node
     },
-    isConnected: (other) => mesh.host.member(other)?.connected === true,
+    newsFor: hubs.newsFor,
+    isPresent,
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   }
 }

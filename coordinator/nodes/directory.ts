@@ -4,7 +4,7 @@ import type { Logger } from '../../core/log.ts'
 import { NodeLoad } from '../../proto/generated/hearth/v1/node.ts'
 import { heartbeatsMissedMax, nodeForgottenMs } from '../limits.ts'
 import type { NodeRecord, State } from '../state/index.ts'
-import type { KnownNode, NodeDirectory } from './index.ts'
+import type { KnownNode, NodeDirectory, SeenCandidate } from './index.ts'
 
 /** What a node has told since the coordinator started. */
 interface Presence {
@@ -12,6 +12,8 @@ interface Presence {
   load: NodeLoad
   /** Slots granted since that load was told. */
   leasesSince: number
+  /** As it was made last, and from which record. */
+  candidate?: { readonly node: NodeRecord; readonly seen: SeenCandidate } | undefined
 }
 
 export interface NodeDirectoryOptions {
@@ -19,6 +21,8 @@ export interface NodeDirectoryOptions {
   /** Default: the clock. */
   now?: () => number
 }
+
+const unknownLoad = NodeLoad.create()
 
 export function createNodeDirectory(
   deps: { state: State; log: Logger },
@@ -53,6 +57,24 @@ export function createNodeDirectory(
     }
   }
 
+  /** The same object until something of it changes: every route looks at all of them, which may be a thousand. */
+  function candidateOf(node: NodeRecord, atMs: number): SeenCandidate {
+    const presence = present.get(node.id)
+    const online = presence !== undefined && atMs - presence.seenAtMs <= silenceMs
+    const known = presence?.candidate
+    if (known?.node === node && known.seen.online === online) return known.seen
+    const { id, name, platform, lastSeenAtMs } = node
+    const { slots, slotsUsed, queued, draining, diskLow } = presence?.load ?? unknownLoad
+    const load = {
+      ...{ slots, queued, draining, diskLow },
+      slotsUsed: slotsUsed + (presence?.leasesSince ?? 0),
+    }
+    const seenAtMs = presence?.seenAtMs ?? lastSeenAtMs
+    const seen = { id, name, platform, online, lastSeenAtMs: seenAtMs, load }
+    if (presence !== undefined) presence.candidate = { node, seen }
+    return seen
+  }
+
   return {
     join(node) {
       const known = state.nodes.get(node.id)
@@ -77,7 +99,9 @@ export function createNodeDirectory(
     },
     noteLease(nodeId) {
       const presence = present.get(nodeId)
-      if (presence !== undefined) presence.leasesSince += 1
+      if (presence === undefined) return
+      presence.leasesSince += 1
+      presence.candidate = undefined
     },
     get: (nodeId) => state.nodes.get(nodeId),
     requireOnline(nodeId) {
@@ -87,13 +111,10 @@ export function createNodeDirectory(
       throw new HearthError('unavailable', `the node ${node.name} is offline`)
     },
     list: () => state.nodes.list().map(describe),
-    candidates: () =>
-      state.nodes.list().map((node) => {
-        const { online, load } = describe(node)
-        const slotsUsed = load.slotsUsed + (present.get(node.id)?.leasesSince ?? 0)
-        const { id, name, platform } = node
-        return { id, name, platform, online, load: { ...load, slotsUsed } }
-      }),
+    candidates() {
+      const atMs = now()
+      return state.nodes.list().map((node) => candidateOf(node, atMs))
+    },
     async whenBack(check, { timeoutMs, signal }) {
       const endsAtMs = Math.min(startedAtMs + silenceMs, now() + timeoutMs)
       while (

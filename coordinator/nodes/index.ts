@@ -26,7 +26,7 @@ export interface NodeDirectory {
   /** @throws HearthError `not-found`, `unavailable` when it is offline. */
   requireOnline(nodeId: string): NodeRecord
   list(): KnownNode[]
-  candidates(): Candidate[]
+  candidates(): SeenCandidate[]
   /**
    * Waits until nodes have called that make the check true, but only as long as those that were here before
    * a restart may still be on their way back, and no longer than `timeoutMs`.
@@ -34,6 +34,10 @@ export interface NodeDirectory {
   whenBack(check: () => boolean, options: { timeoutMs: number; signal: AbortSignal }): Promise<void>
   /** Writes down when each was last seen, and forgets those that have been away for long. */
   keep(): void
+}
+
+export interface SeenCandidate extends Candidate {
+  readonly lastSeenAtMs: number
 }
 
 export interface KnownNode {

@@ -47,116 +47,121 @@ export interface Work {
 /** BuildKit unpacks gzip at about this speed (50 to 60 MB compressed in 2 s on two cores). */
 const unpackBytesPerMs = 30_000
 
-type Way = 'hot' | 'bring' | 'run'
+/** How a step's result comes; 0: it is hot. */
+const bring = 1
+const run = 2
 
-/** @param forecast of any length; cost is linear in its steps, inputs and layers. */
+/**
+ * A route prices one forecast on dozens of nodes within a few ms, so what is the same for all of them is worked out
+ * once, and little is left behind for the collector.
+ * @param forecast of any length; cost is linear in its steps, inputs and layers.
+ */
 export function estimateWork(forecast: Forecast, warmth: Warmth): Work {
-  const bring = priceLayers(forecast, warmth)
-  const ways = cheapestWays(forecast, warmth, bring)
-  const needed = neededSteps(forecast, ways)
-  const path: number[] = []
+  const shape = shapeOf(forecast)
+  const layerMs = Float64Array.from(
+    shape.layers,
+    (layer) => warmth.bringMs(layer) ?? Number.POSITIVE_INFINITY,
+  )
+  const ways = cheapestWays(forecast, warmth, shape, layerMs)
+  const needed = neededSteps(forecast, shape, ways)
+  const path = new Float64Array(forecast.length)
   const runs: boolean[] = []
-  const brought = new Set<number>()
-  for (const [index, step] of forecast.entries()) {
-    const hasToRun = needed[index] === true && ways[index] === 'run'
+  const isBrought = new Uint8Array(shape.layers.length)
+  let [runMs, stepsReused] = [0, 0]
+  for (let index = 0; index < forecast.length; index += 1) {
+    const step = forecast[index]
+    if (step === undefined) break
+    const hasToRun = needed[index] === 1 && ways[index] === run
     runs.push(hasToRun)
-    path.push(hasToRun ? step.runMs + longest(path, step.inputs) : 0)
-    if (needed[index] !== true || ways[index] !== 'bring') continue
-    for (const layer of bring.layersOf(index)) brought.add(layer)
+    if (hasToRun) {
+      const endMs = step.runMs + longest(path, step.inputs)
+      path[index] = endMs
+      runMs = Math.max(runMs, endMs)
+      continue
+    }
+    stepsReused += 1
+    if (needed[index] !== 1 || ways[index] !== bring) continue
+    for (const layer of shape.layersOf[index] ?? []) isBrought[layer] = 1
   }
-  const work = { moveMs: 0, unpackBytes: 0, bytesMoved: 0 }
-  for (const layer of brought) {
-    const bytes = bring.layers[layer]?.bytes ?? 0
-    const bringMs = bring.costMs[layer] ?? 0
-    work.moveMs += bringMs
-    work.unpackBytes += bytes
-    if (bringMs > 0) work.bytesMoved += bytes
+  let [moveMs, unpackBytes, bytesMoved] = [0, 0, 0]
+  for (let layer = 0; layer < isBrought.length; layer += 1) {
+    if (isBrought[layer] !== 1) continue
+    const bytes = shape.layers[layer]?.bytes ?? 0
+    const bringMs = layerMs[layer] ?? 0
+    moveMs += bringMs
+    unpackBytes += bytes
+    if (bringMs > 0) bytesMoved += bytes
   }
-  return {
-    moveMs: work.moveMs,
-    unpackMs: work.unpackBytes / unpackBytesPerMs,
-    runMs: Math.max(0, ...path),
-    bytesMoved: work.bytesMoved,
-    stepsReused: runs.filter((hasToRun) => !hasToRun).length,
-    stepsTotal: forecast.length,
-    runs,
-  }
+  const unpackMs = unpackBytes / unpackBytesPerMs
+  return { moveMs, unpackMs, runMs, bytesMoved, stepsReused, stepsTotal: forecast.length, runs }
 }
 
-/** Each layer once, and for each step the places of its layers among them. The same for every node. */
-interface LayerList {
+/** What of a forecast is the same for every node. */
+interface Shape {
+  /** Each once. */
   readonly layers: readonly Layer[]
-  layersOf(step: number): readonly number[]
+  /** For each step the places of its layers among them. */
+  readonly layersOf: readonly (readonly number[])[]
+  /** For each step, whether another one has it as an input. */
+  readonly isUsed: Uint8Array
 }
 
-interface PricedLayers extends LayerList {
-  /** By layer; Infinity when nobody can give it. */
-  readonly costMs: Float64Array
-}
+const shapes = new WeakMap<Forecast, Shape>()
 
-/** One forecast is priced on many nodes. */
-const layerLists = new WeakMap<Forecast, LayerList>()
-
-function listLayers(forecast: Forecast): LayerList {
-  const known = layerLists.get(forecast)
+function shapeOf(forecast: Forecast): Shape {
+  const known = shapes.get(forecast)
   if (known !== undefined) return known
   const layers: Layer[] = []
   const placeOf = new Map<Digest, number>()
-  const bySteps = forecast.map((step) =>
+  const layersOf = forecast.map((step) =>
     (step.layers ?? []).map((layer) => {
       const place = placeOf.get(layer.digest) ?? layers.push(layer) - 1
       placeOf.set(layer.digest, place)
       return place
     }),
   )
-  const list = { layers, layersOf: (step: number) => bySteps[step] ?? [] }
-  layerLists.set(forecast, list)
-  return list
-}
-
-function priceLayers(forecast: Forecast, warmth: Warmth): PricedLayers {
-  const list = listLayers(forecast)
-  const costMs = Float64Array.from(
-    list.layers,
-    (layer) => warmth.bringMs(layer) ?? Number.POSITIVE_INFINITY,
-  )
-  return { ...list, costMs }
+  const isUsed = new Uint8Array(forecast.length)
+  for (const { inputs } of forecast) for (const input of inputs) isUsed[input] = 1
+  const shape = { layers, layersOf, isUsed }
+  shapes.set(forecast, shape)
+  return shape
 }
 
 /** For each step by itself, in the order of the forecast. */
-function cheapestWays(forecast: Forecast, warmth: Warmth, priced: PricedLayers): Way[] {
-  const costs: number[] = []
-  return forecast.map((step, index) => {
-    if (warmth.isHot(index)) {
-      costs.push(0)
-      return 'hot'
+function cheapestWays(
+  forecast: Forecast,
+  warmth: Warmth,
+  shape: Shape,
+  layerMs: Float64Array,
+): Uint8Array {
+  const ways = new Uint8Array(forecast.length)
+  const costs = new Float64Array(forecast.length)
+  for (let index = 0; index < forecast.length; index += 1) {
+    const step = forecast[index]
+    if (step === undefined || warmth.isHot(index)) continue
+    const runMs = step.runMs + longest(costs, step.inputs)
+    let bringMs = step.layers === undefined ? Number.POSITIVE_INFINITY : 0
+    for (const layer of shape.layersOf[index] ?? []) {
+      bringMs += (layerMs[layer] ?? 0) + (shape.layers[layer]?.bytes ?? 0) / unpackBytesPerMs
     }
-    const run = step.runMs + longest(costs, step.inputs)
-    const bring = step.layers === undefined ? Number.POSITIVE_INFINITY : bringCost(priced, index)
-    costs.push(Math.min(run, bring))
-    return bring <= run ? 'bring' : 'run'
-  })
-}
-
-function bringCost({ layers, layersOf, costMs }: PricedLayers, step: number): number {
-  let cost = 0
-  for (const layer of layersOf(step)) {
-    cost += (costMs[layer] ?? 0) + (layers[layer]?.bytes ?? 0) / unpackBytesPerMs
+    ways[index] = bringMs <= runMs ? bring : run
+    costs[index] = Math.min(runMs, bringMs)
   }
-  return cost
+  return ways
 }
 
 /** From the steps that nobody uses as an input, back through those that run. */
-function neededSteps(forecast: Forecast, ways: readonly Way[]): boolean[] {
-  const used = new Set(forecast.flatMap(({ inputs }) => inputs))
-  const needed = forecast.map((_, index) => !used.has(index))
+function neededSteps(forecast: Forecast, shape: Shape, ways: Uint8Array): Uint8Array {
+  const needed = shape.isUsed.map((used) => 1 - used)
   for (let index = forecast.length - 1; index >= 0; index -= 1) {
-    if (needed[index] !== true || ways[index] !== 'run') continue
-    for (const input of forecast[index]?.inputs ?? []) needed[input] = true
+    if (needed[index] !== 1 || ways[index] !== run) continue
+    for (const input of forecast[index]?.inputs ?? []) needed[input] = 1
   }
   return needed
 }
 
-function longest(values: readonly number[], indexes: readonly number[]): number {
-  return Math.max(0, ...indexes.map((index) => values[index] ?? 0))
+function longest(values: Float64Array, indexes: readonly number[]): number {
+  let most = 0
+  for (const index of indexes) most = Math.max(most, values[index] ?? 0)
+  return most
 }

@@ -78,5 +78,5 @@ export {
 export { expectedRunMs, forecastPlan, type PlanForecast } from './plan-forecast.ts'
 export { normalPlatform } from './platform.ts'
 export { createRates, type Rates } from './rates.ts'
-export { explainNone, route } from './route.ts'
+export { canRoute, explainNone, route } from './route.ts'
 export { createStepHeat, type HeatTable, type HeatView, type StepHeat } from './step-heat.ts'

@@ -41,7 +41,13 @@ export function forecastPlan(
     const held = new Set<string>()
     for (const [row, step] of steps.entries()) {
       if (heat.at(row, column) === undefined) continue
-      for (const { digest } of step.layers ?? []) held.add(digest)
+      const layers = step.layers ?? []
+      for (let place = layers.length - 1; place >= 0; place -= 1) {
+        const digest = layers[place]?.digest ?? ''
+        // What is below it has come with it.
+        if (held.has(digest)) break
+        held.add(digest)
+      }
     }
     return held
   }

@@ -14,26 +14,46 @@ const usualBuildMs = 30_000
 const alikeMs = 250
 
 export function route(nodes: readonly Candidate[], request: RouteRequest): RouteDecision {
-  const platforms = [...new Set(nodes.map(({ platform }) => platform))].sort()
-  const none = (reason: Extract<RouteDecision, { type: 'none' }>['reason']) =>
-    ({ type: 'none', reason, platforms }) as const
-  const platform = wantedPlatform(platforms, request)
-  if (nodes.length === 0) return none('no nodes')
-  const native = nodes.filter((node) => node.platform === platform)
-  if (native.length === 0) return none('platform unknown')
-  const online = native.filter((node) => node.online)
-  if (online.length === 0) return none('all offline')
-  const open = online.filter((node) => !node.load.draining)
-  const ranked = open
+  const able = findAble(nodes, request.platform)
+  if (able.type === 'none') return able
+  const ranked = able.nodes
     .map((node) => ({ node, estimate: estimateFor(node, request) }))
     .toSorted((a, b) => compare(a, b, request))
     .map(({ node, estimate }) => ({
       nodeId: node.id,
-      reason: reasonFor(node, estimate, open.length, request),
+      reason: reasonFor(node, estimate, able.nodes.length, request),
       estimate,
     }))
   const [chosen, ...runnersUp] = ranked
-  return chosen === undefined ? none('all draining') : { type: 'chosen', ...chosen, runnersUp }
+  if (chosen === undefined) throw new RangeError('nobody is able')
+  return { type: 'chosen', ...chosen, runnersUp }
+}
+
+/** Whether `route` would choose one of them, without pricing any. */
+export function canRoute(nodes: readonly Candidate[], platform: string | undefined): boolean {
+  const wanted = wantedPlatform(platform, () => nodes.map((node) => node.platform))
+  return nodes.some((node) => node.platform === wanted && isOpen(node))
+}
+
+/** Those that may get the build: one at least. */
+function findAble(
+  nodes: readonly Candidate[],
+  wanted: string | undefined,
+): Extract<RouteDecision, { type: 'none' }> | { type: 'able'; nodes: readonly Candidate[] } {
+  const platforms = () => [...new Set(nodes.map(({ platform }) => platform))].sort()
+  const none = (reason: Extract<RouteDecision, { type: 'none' }>['reason']) =>
+    ({ type: 'none', reason, platforms: platforms() }) as const
+  const platform = wantedPlatform(wanted, platforms)
+  const open = nodes.filter((node) => node.platform === platform && isOpen(node))
+  if (open.length > 0) return { type: 'able', nodes: open }
+  if (nodes.length === 0) return none('no nodes')
+  const native = nodes.filter((node) => node.platform === platform)
+  if (native.length === 0) return none('platform unknown')
+  return none(native.some(({ online }) => online) ? 'all draining' : 'all offline')
+}
+
+function isOpen({ online, load }: Candidate): boolean {
+  return online && !load.draining
 }
 
 /** The message for whoever asked for the build. */
@@ -66,9 +86,13 @@ export function explainNone(
  * Without a platform the build gets one and the same, whichever nodes are well: an image must not change
  * its architecture because a machine is away.
  */
-function wantedPlatform(known: readonly string[], request: RouteRequest): string | undefined {
-  if (request.platform !== undefined) return normalPlatform(request.platform)
-  return known.includes(usualPlatform) ? usualPlatform : known[0]
+function wantedPlatform(
+  wanted: string | undefined,
+  known: () => readonly string[],
+): string | undefined {
+  if (wanted !== undefined) return normalPlatform(wanted)
+  const platforms = known()
+  return platforms.includes(usualPlatform) ? usualPlatform : platforms.toSorted()[0]
 }
 
 interface Priced {

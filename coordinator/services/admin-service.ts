@@ -149,6 +149,6 @@ function toNode(
     lastSeenAt: new Date(lastSeenAtMs),
     version: node.version,
     peerId: node.peerId ?? '',
-    inMesh: node.peerId !== undefined && mesh.isConnected(node.peerId),
+    inMesh: node.peerId !== undefined && mesh.isPresent(node.peerId),
   }
 }

@@ -66,10 +66,13 @@ export function createMembershipService(
         .list()
         .filter(({ bytesMax, daysMax }) => bytesMax > 0 || daysMax > 0)
         .map(({ name, bytesMax, daysMax }) => [name, { bytesMax, daysMax }] as const)
+      const peerId = directory.get(nodeId)?.peerId
+      const memberships = peerId === undefined ? [] : deps.mesh.newsFor(peerId)
       return {
         intervalMs: options.heartbeatMs,
         policies: Object.fromEntries(policies),
         expelledPeers: deps.mesh.expelled(),
+        memberships: memberships.map((signed) => Buffer.from(signed)),
       }
     }),
     reportBuild: unaryHandler({ log }, ({ report }, { identity }) => {

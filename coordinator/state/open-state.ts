@@ -7,7 +7,7 @@ import { createBuildHistory, type HistoryLimits } from './build-history.ts'
 import type { State } from './index.ts'
 import { expelledRecord, nodeRecord, projectRecord, tokenRecord } from './records.ts'
 import { createStepDurations } from './step-durations.ts'
-import { createTable } from './table.ts'
+import { createTable, rememberTable } from './table.ts'
 
 /** Raised by a change that an older Hearth would misread. */
 const tableVersions = {
@@ -32,14 +32,23 @@ export function openState(options: StateOptions): State {
   try {
     checkVersions(root)
     const table = (name: string) => root.openDB<unknown, string>({ name })
+    // Every route looks at all nodes, which are up to a thousand.
+    const nodes = rememberTable(createTable(table('nodes'), 'nodes', nodeRecord))
     return {
       projects: createTable(table('projects'), 'projects', projectRecord),
       tokens: createTable(table('tokens'), 'tokens', tokenRecord),
-      nodes: createTable(table('nodes'), 'nodes', nodeRecord),
+      nodes,
       expelled: createTable(table('expelled'), 'expelled', expelledRecord),
       builds: createBuildHistory(root, options.history),
       steps: createStepDurations(root),
-      write: (change) => root.transactionSync(change),
+      write(change) {
+        try {
+          return root.transactionSync(change)
+        } catch (error) {
+          nodes.forget()
+          throw error
+        }
+      },
       [Symbol.asyncDispose]: () => root.close(),
     }
   } catch (error) {

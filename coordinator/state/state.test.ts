@@ -7,7 +7,14 @@ import test from 'ava'
 import { open } from 'lmdb'
 import { HearthError } from '../../core/errors.ts'
 import { BuildOutcome, KeepOutcome, SolveReport } from '../../proto/generated/hearth/v1/build.ts'
-import { type BuildRecord, newId, openState, type ProjectRecord } from './index.ts'
+import {
+  type BuildRecord,
+  type NodeRecord,
+  newId,
+  openState,
+  type ProjectRecord,
+  type State,
+} from './index.ts'
 
 const history = { buildsMax: 5, ageMs: 60_000, solvesPerBuildMax: 3 }
 
@@ -92,6 +99,38 @@ test('a write that throws leaves nothing behind, nested ones included', async (t
     state.write(() => 'fine'),
     'fine',
   )
+})
+
+test('nodes are remembered as they were written last, and as they were before a write that throws', async (t) => {
+  await using temporary = await temporaryFolder()
+  const node = (id: string, name: string): NodeRecord => ({
+    ...{ id, name, platform: 'linux/amd64', version: '1', publicKeyHash: '' },
+    ...{ buildAddress: '', controlAddress: '', joinedAtMs: 1, lastSeenAtMs: 1 },
+  })
+  const names = (state: State): string[] => state.nodes.list().map(({ name }) => name)
+  {
+    await using state = openState({ ...temporary, history })
+    state.nodes.put('b', node('b', 'second'))
+    state.nodes.put('a', node('a', 'first'))
+    t.deepEqual(names(state), ['first', 'second'])
+    state.nodes.put('a', node('a', 'renamed'))
+    t.is(state.nodes.get('a')?.name, 'renamed')
+    const write = () =>
+      state.write(() => {
+        state.nodes.put('a', node('a', 'undone'))
+        state.nodes.remove('b')
+        t.deepEqual(names(state), ['undone'])
+        throw new HearthError('forbidden', 'no')
+      })
+    t.throws(write, { instanceOf: HearthError })
+    t.deepEqual(names(state), ['renamed', 'second'])
+    t.is(state.nodes.get('b')?.name, 'second')
+    state.nodes.remove('b')
+    t.is(state.nodes.get('b'), undefined)
+    t.deepEqual(names(state), ['renamed'])
+  }
+  await using again = openState({ ...temporary, history })
+  t.deepEqual(names(again), ['renamed'])
 })
 
 test('what was acknowledged survives SIGKILL', async (t) => {

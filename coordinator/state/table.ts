@@ -25,6 +25,46 @@ export function createTable<Record>(
   }
 }
 
+/** Keeps in memory what was read: for a small table that is listed all the time. */
+export interface RememberedTable<Record> extends Table<Record> {
+  /** What was written has been undone. */
+  forget(): void
+}
+
+/** @param table that nobody else writes to. */
+export function rememberTable<Record>(table: Table<Record>): RememberedTable<Record> {
+  let listed: Record[] | undefined
+  const found = new Map<string, Record>()
+
+  function forget(): void {
+    listed = undefined
+    found.clear()
+  }
+
+  return {
+    get(id) {
+      const known = found.get(id)
+      if (known !== undefined) return known
+      const read = table.get(id)
+      if (read !== undefined) found.set(id, read)
+      return read
+    },
+    put(id, record) {
+      forget()
+      table.put(id, record)
+    },
+    remove(id) {
+      forget()
+      table.remove(id)
+    },
+    list() {
+      listed ??= table.list()
+      return [...listed]
+    },
+    forget,
+  }
+}
+
 /** @throws HearthError `corrupt` (from the function returned) when what was found has another shape. */
 export function recordReader<Record>(
   name: string,

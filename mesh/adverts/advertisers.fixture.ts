@@ -5,13 +5,17 @@ import type { ExecutionContext } from 'ava'
 import { silentLogger } from '../../core/log.ts'
 import { type DigestIndex, type Entry, openDigestIndex } from '../digest-index/index.ts'
 import { describeEntry, testKey } from '../digest-index/temporary-index.fixture.ts'
+import { createMembershipVerifier } from '../membership/index.ts'
 import { eventually, type Peer, type PeerOptions, type Realm, startPeer } from '../peers.fixture.ts'
+import { createRelay, type Relay, type RelayOptions, type Ties } from '../relay/index.ts'
 import {
   type AdvertLog,
   type Adverts,
   createAdvertFeeds,
   createAdvertIntake,
   createAdverts,
+  createNewsDesk,
+  type NewsDesk,
   openAdvertLog,
 } from './index.ts'
 
@@ -19,9 +23,12 @@ export interface Advertiser extends Peer {
   readonly index: DigestIndex
   readonly adverts: Adverts
   readonly advertLog: AdvertLog
+  readonly desk: NewsDesk
+  readonly relay: Relay
 }
 
 export interface AdvertiserOptions extends PeerOptions {
+  relay?: RelayOptions
   batchesMax?: number
   ackStallMs?: number
 }
@@ -31,7 +38,9 @@ export async function startAdvertiser(
   realm: Realm,
   options: AdvertiserOptions = {},
 ): Promise<Advertiser> {
-  const peer = await startPeer(t, realm, options)
+  const ties: Ties = { tieTo: () => 'kept' }
+  const tieTo: PeerOptions['tieTo'] = ({ peerId }) => ties.tieTo(peerId)
+  const peer = await startPeer(t, realm, { ...options, tieTo })
   const log = options.log ?? silentLogger
   const { host, folder, identity } = peer
   const { signingKey } = identity
@@ -46,10 +55,17 @@ export async function startAdvertiser(
     }),
   )
   const adverts = open.use(await createAdverts({ log: advertLog, index }))
-  open.use(await createAdvertIntake({ host, index, log }))
+  const desk = createNewsDesk({ host, index })
+  const verifier = createMembershipVerifier({ publicKeys: [realm.publicKey] })
+  const isHub = () => {
+    const verdict = verifier.verify(host.membership(), host.peerId)
+    return verdict.type === 'valid' && verdict.membership.roles.includes('hub')
+  }
+  const relay = open.use(await createRelay({ host, index, desk, ties, isHub, log }, options.relay))
+  open.use(await createAdvertIntake({ host, index, desk, log }))
   const { ackStallMs } = options
   const timing = ackStallMs === undefined ? {} : { ackStallMs }
-  open.use(createAdvertFeeds({ host, advertLog, signingKey, log }, timing))
+  open.use(await createAdvertFeeds({ host, advertLog, signingKey, log }, timing))
   let stopped: Promise<void> | undefined
   const stop = () => {
     stopped ??= (async () => {
@@ -60,7 +76,7 @@ export async function startAdvertiser(
     return stopped
   }
   t.teardown(stop)
-  return { ...peer, index, adverts, advertLog, stop }
+  return { ...peer, index, adverts, advertLog, desk, relay, stop }
 }
 
 export const held = (number: number, size = 100): Entry => ({

@@ -1,17 +1,17 @@
-/** A feed for every connected peer, always on its newest connection, tried again for as long as it is connected. */
+/** A feed of the own log for every neighbour, and for whoever comes to ask for it. */
 import type { KeyObject } from 'node:crypto'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { describeError } from '../../core/errors.ts'
 import type { Logger } from '../../core/log.ts'
 import type { Position } from '../digest-index/index.ts'
-import type { MeshHost } from '../host/index.ts'
-import { epochAheadMsMax, epochGapMs, redialMsMax, snapshotsMax } from '../limits.ts'
+import { createErrands } from '../host/errands.ts'
+import type { FramedStream, MeshHost } from '../host/index.ts'
+import { epochAheadMsMax, epochGapMs, snapshotsMax } from '../limits.ts'
 import { feedPeer } from './feed.ts'
 import type { AdvertLog } from './log.ts'
-import { advertsProtocol } from './messages.ts'
+import { advertsProtocol, logProtocol } from './messages.ts'
 
 export interface AdvertFeeds extends AsyncDisposable {
-  /** How far each connected peer has acknowledged the own log. */
+  /** How far each neighbour has acknowledged the own log. */
   acknowledged(): ReadonlyMap<string, Position>
 }
 
@@ -22,18 +22,16 @@ export interface AdvertFeedsOptions {
   ackStallMs?: number
 }
 
-const firstRetryMs = 200
-
-export function createAdvertFeeds(
+export async function createAdvertFeeds(
   deps: { host: MeshHost; advertLog: AdvertLog; signingKey: KeyObject; log: Logger },
   options: AdvertFeedsOptions = {},
-): AdvertFeeds {
+): Promise<AdvertFeeds> {
   const { host, advertLog, signingKey, log } = deps
   const now = options.now ?? Date.now
-  const feeds = new Map<string, { stop: AbortController; done: Promise<void> }>()
   const acknowledged = new Map<string, Position>()
   const places = createTurns(snapshotsMax)
-  const ending = new Set<Promise<void>>()
+  const stopping = new AbortController()
+  const answering = new Set<Promise<void>>()
   let lastForkAtMs = Number.NEGATIVE_INFINITY
 
   async function forked(known: Position): Promise<void> {
@@ -46,56 +44,53 @@ export function createAdvertFeeds(
     await advertLog.startEpoch(known.epoch + 1)
   }
 
-  async function feed(peerId: string, signal: AbortSignal): Promise<void> {
-    for (let failures = 0; !signal.aborted; ) {
-      try {
-        const stream = await host.open(peerId, advertsProtocol, { signal })
-        await feedPeer({ log: advertLog, signingKey, snapshotTurn: places.enter, forked }, stream, {
-          signal,
-          acknowledged(position) {
-            failures = 0
-            acknowledged.set(peerId, position)
-          },
-          ...(options.ackStallMs === undefined ? {} : { ackStallMs: options.ackStallMs }),
+  function feed(
+    stream: FramedStream,
+    signal: AbortSignal,
+    heard: (position: Position) => void,
+  ): Promise<void> {
+    return feedPeer({ log: advertLog, signingKey, snapshotTurn: places.enter, forked }, stream, {
+      signal,
+      acknowledged: heard,
+      ...(options.ackStallMs === undefined ? {} : { ackStallMs: options.ackStallMs }),
+    })
+  }
+
+  await host.handle(
+    logProtocol,
+    (stream, peerId) => {
+      const done = feed(stream, stopping.signal, () => {})
+        .catch((error: unknown) => {
+          if (stopping.signal.aborted || stream.ended.aborted) return
+          log.info({ peer: peerId, reason: describeError(error) }, 'a peer stops reading our log')
         })
-      } catch (error) {
-        if (signal.aborted) return
-        failures += 1
-        log.info({ peer: peerId, reason: describeError(error) }, 'a peer gets no adverts for now')
-      }
-      const mostMs = Math.min(redialMsMax, firstRetryMs * 2 ** Math.min(failures, 20))
-      await sleep(mostMs / 2 + (Math.random() * mostMs) / 2, undefined, {
-        signal,
-        ref: false,
-      }).catch(() => {})
-    }
-  }
-
-  function stop(peerId: string): void {
-    const running = feeds.get(peerId)
-    if (running === undefined) return
-    feeds.delete(peerId)
-    acknowledged.delete(peerId)
-    running.stop.abort()
-  }
-
-  const listening = host.onPeer(({ type, peerId }) => {
-    stop(peerId)
-    if (type !== 'connected') return
-    const stopping = new AbortController()
-    const done = feed(peerId, stopping.signal)
-      .catch((error: unknown) => log.error({ peer: peerId, error }, 'the adverts to a peer ended'))
-      .finally(() => ending.delete(done))
-    ending.add(done)
-    feeds.set(peerId, { stop: stopping, done })
-  })
+        .finally(() => answering.delete(done))
+      answering.add(done)
+    },
+    { streamsPerPeerMax: 2 },
+  )
+  const errands = createErrands(
+    { host, log },
+    {
+      with: ({ isNeighbour }) => isNeighbour,
+      async run({ peerId, signal, works }) {
+        const stream = await host.open(peerId, advertsProtocol, { signal })
+        await feed(stream, signal, (position) => {
+          works()
+          acknowledged.set(peerId, position)
+        })
+      },
+      ended: (peerId) => acknowledged.delete(peerId),
+      failed: 'a peer gets no adverts for now',
+    },
+  )
 
   return {
     acknowledged: () => acknowledged,
     async [Symbol.asyncDispose]() {
-      listening[Symbol.dispose]()
-      for (const peerId of [...feeds.keys()]) stop(peerId)
-      await Promise.all(ending)
+      stopping.abort()
+      await errands[Symbol.asyncDispose]()
+      await Promise.all(answering)
     },
   }
 }

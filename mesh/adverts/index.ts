@@ -27,5 +27,14 @@ export interface Adverts extends AsyncDisposable {
 
 export { createAdverts } from './adverts.ts'
 export { type AdvertFeeds, createAdvertFeeds } from './feeds.ts'
-export { type AdvertIntake, createAdvertIntake } from './intake.ts'
+export { type AdvertIntake, createAdvertIntake, readNews } from './intake.ts'
 export { type AdvertLog, openAdvertLog } from './log.ts'
+export { logProtocol } from './messages.ts'
+export {
+  type AppliedNews,
+  createNewsDesk,
+  isNewer,
+  type NewsDesk,
+  type NewsReader,
+  type Taken,
+} from './news-desk.ts'

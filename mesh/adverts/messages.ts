@@ -1,17 +1,19 @@
 /**
- * What goes over an adverts stream. The publisher opened it; the subscriber speaks first.
+ * What goes over an adverts stream. The publisher opened it, or who asks for its log; the subscriber speaks first.
  *
  *     subscriber: have (this is what I know)       again whenever something is missing
  *     publisher:  news, news, …                     batches from there on, or a snapshot and then batches
  *     subscriber: acknowledged (I know all up to)
  *
- * `have` and `acknowledged` name the publisher, so that a relay's stream can carry several logs.
+ * `have` and `acknowledged` name the publisher.
  */
 import { z } from 'zod'
 import { HearthError } from '../../core/errors.ts'
 import type { Position } from '../digest-index/index.ts'
 
 export const advertsProtocol = '/hearth/adverts/1'
+/** The same, opened by the subscriber: it asks for the log of a peer that is no neighbour. */
+export const logProtocol = '/hearth/log/1'
 
 export type Message =
   | { type: 'have'; publisher: string; position: Position }

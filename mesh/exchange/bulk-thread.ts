@@ -7,6 +7,7 @@ import { createBulkConnections } from './bulk-connections.ts'
 import type { NamedBlob } from './bulk-paths.ts'
 import { startBulkServer } from './bulk-server.ts'
 import { downloadBlob } from './download.ts'
+import { type Batch, createBatches } from './message-batches.ts'
 import { createRoads } from './roads.ts'
 import { connectStream } from './stream-connection.ts'
 import type { FromThread, ThreadStart, ToThread } from './thread-messages.ts'
@@ -32,19 +33,15 @@ const roads = createRoads<BulkPeer, BulkConnection>(
 const connections = createBulkConnections(roads.connect)
 let lastFind = 0
 
-function say(message: FromThread): void {
-  parentPort?.postMessage(message)
-}
+const say = createBatches<FromThread>((batch) => parentPort?.postMessage(batch))
 
 function openStream(
   peer: BulkPeer & { peerId: string },
   { signal }: { signal: AbortSignal },
 ): Promise<BulkConnection> {
   const { port1: port, port2: other } = new MessageChannel()
-  parentPort?.postMessage(
-    { type: 'stream', peerId: peer.peerId, port: other } satisfies FromThread,
-    [other],
-  )
+  const message: FromThread = { type: 'stream', peerId: peer.peerId, port: other }
+  parentPort?.postMessage([message], [other])
   return connectStream({ blocks, port }, peer, { connectMs, signal })
 }
 
@@ -90,7 +87,7 @@ async function run(): Promise<void> {
     },
     start,
   )
-  parentPort?.on('message', (message: ToThread) => {
+  const take = (message: ToThread) => {
     switch (message.type) {
       case 'members':
         connections.closeIdle(message.nodeIds)
@@ -112,6 +109,9 @@ async function run(): Promise<void> {
         for (const download of downloads.values()) download.abort()
         return void server[Symbol.asyncDispose]().then(() => parentPort?.close())
     }
+  }
+  parentPort?.on('message', (batch: Batch<ToThread>) => {
+    for (const message of batch) take(message)
   })
   say({ type: 'listening', port: server.port })
 }

@@ -1,12 +1,13 @@
 /** One blob from its sources into a verified file, whatever some of the sources do. */
 import { rm } from 'node:fs/promises'
 import type { Digest } from '../../core/digest.ts'
-import type { BlockPool } from './block-pool.ts'
+import { type BlockPool, blockBytes } from './block-pool.ts'
 import { type CrewDeps, sourceName, workTogether } from './crew.ts'
 import { type BroughtBlock, createGrowingFile } from './growing-file.ts'
 import type { BlobSource, FetchOutcome, Road, SourceFault, TransferLimits } from './index.ts'
 import type { Wait } from './patience.ts'
 import { createPiecePlan } from './piece-plan.ts'
+import { createSmallFile } from './small-file.ts'
 
 export interface DownloadDeps extends Pick<CrewDeps, 'connect'> {
   blocks: BlockPool
@@ -91,7 +92,10 @@ async function tryCrew(
   signal.throwIfAborted()
   let isKept = false
   try {
-    await using growing = await createGrowingFile(deps, file, size)
+    const isOneBlock = size <= Math.min(blockBytes, limits.pieceBytes)
+    await using growing = isOneBlock
+      ? createSmallFile(file)
+      : await createGrowingFile(deps, file, size)
     const plan = createPiecePlan(size, limits.pieceBytes)
     const result = await workTogether(
       { plan, growing, connect: deps.connect },
@@ -100,7 +104,7 @@ async function tryCrew(
     if (!plan.isFinished) return { type: 'incomplete', ...result, blocks: [] }
     await growing.hashUpTo(size)
     const isRight = growing.digest() === digest
-    if (isRight && request.isSynced) await growing.sync()
+    if (isRight) await growing.finish(request)
     isKept = isRight
     const isInDoubt = !isKept || request.sources.length > sources.length
     const blocks: NamedBlock[] = []

@@ -15,6 +15,7 @@ import type {
   SourceFault,
   TransferLimits,
 } from './index.ts'
+import { type Batch, createBatches } from './message-batches.ts'
 import { createPatience } from './patience.ts'
 import { createSetAside } from './set-aside.ts'
 import { relayStream } from './stream-relay.ts'
@@ -58,8 +59,8 @@ export async function createExchange(
     hasStreams: streams !== undefined,
   }
   const thread = new Worker(threadFile, { workerData: start })
-  const tell = (message: ToThread): void => thread.postMessage(message)
-  thread.on('message', (message: FromThread) => {
+  const tell = createBatches<ToThread>((batch) => thread.postMessage(batch))
+  const take = (message: FromThread) => {
     switch (message.type) {
       case 'listening':
         return listening.resolve(message.port)
@@ -83,6 +84,9 @@ export async function createExchange(
       case 'refused':
         return log.warn({ reason: message.message }, 'a caller of the direct road was turned away')
     }
+  }
+  thread.on('message', (batch: Batch<FromThread>) => {
+    for (const message of batch) take(message)
   })
   const end = (error: Error): void => {
     closed = true

@@ -23,8 +23,8 @@ export interface GrowingFile extends AsyncDisposable {
   hashUpTo(position: number): Promise<void>
   /** Of the whole file, once everything is hashed. */
   digest(): Digest
-  /** Resolves when all that is written is on disk. */
-  sync(): Promise<void>
+  /** When all is there, and right. Resolves when the file has all its bytes, on disk if they are to be synced. */
+  finish(options: { isSynced: boolean }): Promise<void>
   /** Who brought what is in the file: two may have been busy with one piece. */
   brought(): Iterable<BroughtBlock>
   /** Of a part that is written. */
@@ -110,7 +110,9 @@ export async function createGrowingFile(
       }
     },
     digest: () => finishDigest(hash),
-    sync: () => handle.datasync(),
+    async finish({ isSynced }) {
+      if (isSynced) await handle.datasync()
+    },
     brought: () => brought,
     async digestOf({ start, end }) {
       const bytes = Buffer.alloc(end - start)

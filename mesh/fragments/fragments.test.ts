@@ -148,6 +148,8 @@ test('who was away hears what was said meanwhile, and both know again what they 
   t.is(heard.length, 2, 'what is known at the start comes at once')
   await meet(one, again)
   await knows(again, 'a', 'b', 'c')
+  // It is known a moment before it is told.
+  await eventually(() => heard.length > 2, 'word of what was said meanwhile')
   t.deepEqual(heard.slice(2), [digestOf('c')])
 })
 

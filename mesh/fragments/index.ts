@@ -69,6 +69,8 @@ export interface FragmentNews extends AsyncDisposable {
   scopes(): Scope[]
   /** What has been superseded everywhere, or was reset: not told on any more, and not taken from others. */
   forget(scope: Scope, digests: Iterable<Digest>): Promise<void>
+  /** Whether this peer has told, since it was last connected, what it knew of the scope then. */
+  hasTold(peerId: string, scope: Scope): boolean
   /** Called for each statement that comes from elsewhere; those known at the start come at once, whosever they are. */
   onNews(listener: (fragment: KnownFragment) => void): Disposable
 }

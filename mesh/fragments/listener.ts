@@ -13,6 +13,8 @@ export interface ListenerDeps {
   open: (signed: SignedFragment) => KnownFragment
   /** Keeps what is news and passes it on. */
   take: (fragments: readonly KnownFragment[]) => Promise<void>
+  /** The peer has said which scopes it knows of; what it knows more of `asked` is on its way. */
+  summed: (asked: ReadonlySet<ScopeId>) => void
   /** What a peer said that does not count, and is no reason to stop listening to it. */
   refused: (reason: HearthError) => void
 }
@@ -59,11 +61,15 @@ export async function listenToPeer(
     if (frame === undefined) return
     const message = decodeMessage(frame)
     switch (message.type) {
-      case 'scopes':
+      case 'scopes': {
+        const asked = new Set<ScopeId>()
         for (const [scope, fingerprint] of message.scopes) {
-          if (shelf.fingerprint(scope) !== fingerprint) await ask(scope)
+          if (shelf.fingerprint(scope) !== fingerprint) asked.add(scope)
         }
+        deps.summed(asked)
+        for (const scope of asked) await ask(scope)
         break
+      }
       case 'offer': {
         const { scope, ranks } = message
         const lacks = [...ranks].some(([digest, rank]) => shelf.isNews(scope, digest, rank))

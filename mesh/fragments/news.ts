@@ -5,7 +5,7 @@ import { describeError, HearthError, toHearthError } from '../../core/errors.ts'
 import type { Logger } from '../../core/log.ts'
 import { type ScopeId, scopeId, splitScopeId } from '../../core/scope.ts'
 import type { FramedStream, MeshHost, PeerIdentity } from '../host/index.ts'
-import { fragmentRelayMs, fragmentRetryMs, redialMsMax } from '../limits.ts'
+import { fragmentAnswerMs, fragmentRelayMs, fragmentRetryMs, redialMsMax } from '../limits.ts'
 import type { MembershipVerifier } from '../membership/index.ts'
 import type {
   FragmentNews,
@@ -50,6 +50,8 @@ export async function createFragmentNews(
   const listeners = new Set<(fragment: KnownFragment) => void>()
   const tellers = new Map<string, { box: Mailbox; stop: AbortController }>()
   const working = new Set<Promise<void>>()
+  /** By peer that has summed up what it knows: the scopes it was asked more of, and since when. */
+  const asked = new Map<string, Map<ScopeId, number>>()
 
   /** Keeps disposal waiting for it; never rejects. */
   function track(work: Promise<void>, what: string, peerId: string): void {
@@ -93,6 +95,7 @@ export async function createFragmentNews(
 
   /** @param from a peer's id; empty when it came from elsewhere. */
   async function take(fragments: readonly KnownFragment[], from: string): Promise<void> {
+    for (const { statement } of fragments) asked.get(from)?.delete(scopeId(statement.scope))
     for (const fragment of await shelf.put(fragments)) {
       relayLater(fragment, from)
       for (const listener of listeners) listener(fragment)
@@ -135,7 +138,16 @@ export async function createFragmentNews(
       )
     try {
       await listenToPeer(
-        { shelf, open, take: (fragments) => take(fragments, peerId), refused },
+        {
+          shelf,
+          open,
+          take: (fragments) => take(fragments, peerId),
+          summed(scopes) {
+            const nowMs = performance.now()
+            asked.set(peerId, new Map([...scopes].map((scope) => [scope, nowMs])))
+          },
+          refused,
+        },
         stream,
         { signal: stopping.signal },
       )
@@ -153,16 +165,24 @@ export async function createFragmentNews(
   function stop(peerId: string): void {
     tellers.get(peerId)?.stop.abort()
     tellers.delete(peerId)
+    asked.delete(peerId)
+  }
+
+  /** A coordinator's peer keeps no records. */
+  function wantsFragments(peerId: string): boolean {
+    const roles = host.member(peerId)?.membership.roles ?? []
+    return roles.some((role) => role !== 'coordinator')
   }
 
   await host.handle(
     protocol,
     (stream, peerId) => track(listen(stream, peerId), 'the listening to a peer ended', peerId),
-    { streamsPerPeerMax: 4 },
+    { streamsPerPeerMax: 4, isForNeighbours: true },
   )
-  const watching = host.onPeer(({ type, peerId }) => {
+  const watching = host.onPeer((event) => {
+    const { peerId } = event
     stop(peerId)
-    if (type === 'connected') {
+    if (event.type === 'connected' && event.isNeighbour && wantsFragments(peerId)) {
       const stopper = new AbortController()
       tellers.set(peerId, { box: createMailbox(), stop: stopper })
       track(tell(peerId, stopper.signal), 'the telling of a peer ended', peerId)
@@ -200,6 +220,10 @@ export async function createFragmentNews(
     latest: (scope) => shelf.latest(scopeId(scope)),
     scopes: () => shelf.scopes().map(splitScopeId),
     forget: (scope, digests) => shelf.forget(scopeId(scope), digests),
+    hasTold(peerId, scope) {
+      const askedAtMs = asked.get(peerId)?.get(scopeId(scope)) ?? Number.NEGATIVE_INFINITY
+      return asked.has(peerId) && performance.now() - askedAtMs > fragmentAnswerMs
+    },
     onNews(listener) {
       listeners.add(listener)
       for (const id of shelf.scopes()) for (const each of shelf.of(id)) listener(each)

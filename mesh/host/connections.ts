@@ -13,17 +13,35 @@ export interface Connections {
    * or each closes what the other keeps; and what still has streams is not closed under them.
    */
   closeSuperseded(): void
+  /** Those that are no neighbours and have had no stream between two calls of this. */
+  closeIdle(): void
+  /** Says again of everybody whether it is a neighbour, where that has changed. */
+  reconsider(): void
   onPeer(listener: (event: PeerEvent) => void): Disposable
   emit(event: PeerEvent): void
 }
 
-export function createConnections(options: { ownPeerId: string; log: Logger }): Connections {
+export function createConnections(options: {
+  ownPeerId: string
+  isNeighbour: (peerId: string) => boolean
+  log: Logger
+}): Connections {
   const byPeer = new Map<string, Connection[]>()
+  /** As it was said last. */
+  const neighbours = new Set<string>()
+  let idle = new Set<Connection>()
   const listeners = new Set<(event: PeerEvent) => void>()
 
   const newest = (peerId: string) => byPeer.get(peerId)?.at(-1)
   const emit = (event: PeerEvent) => {
     for (const listener of listeners) listener(event)
+  }
+
+  function emitConnected(peerId: string): void {
+    const isNeighbour = options.isNeighbour(peerId)
+    if (isNeighbour) neighbours.add(peerId)
+    else neighbours.delete(peerId)
+    emit({ type: 'connected', peerId, isNeighbour })
   }
 
   return {
@@ -35,7 +53,7 @@ export function createConnections(options: { ownPeerId: string; log: Logger }): 
       const known = byPeer.get(peerId) ?? []
       if (known.includes(connection)) return
       byPeer.set(peerId, [...known, connection])
-      emit({ type: 'connected', peerId })
+      emitConnected(peerId)
     },
     closeSuperseded() {
       for (const [peerId, known] of byPeer) {
@@ -43,6 +61,21 @@ export function createConnections(options: { ownPeerId: string; log: Logger }): 
         for (const older of known.slice(0, -1)) {
           if (older.streams.length === 0) older.abort(new Error('there is a newer connection'))
         }
+      }
+    },
+    closeIdle() {
+      const before = idle
+      idle = new Set()
+      for (const [peerId, [connection, ...others]] of byPeer) {
+        if (connection === undefined || others.length > 0 || neighbours.has(peerId)) continue
+        if (connection.streams.length > 0) continue
+        if (before.has(connection)) connection.abort(new Error('it is not needed any more'))
+        else idle.add(connection)
+      }
+    },
+    reconsider() {
+      for (const peerId of [...byPeer.keys()]) {
+        if (options.isNeighbour(peerId) !== neighbours.has(peerId)) emitConnected(peerId)
       }
     },
     remove(connection) {
@@ -53,16 +86,19 @@ export function createConnections(options: { ownPeerId: string; log: Logger }): 
       const left = known.filter((other) => other !== connection)
       if (left.length > 0) {
         byPeer.set(peerId, left)
-        if (wasNewest) emit({ type: 'connected', peerId })
+        if (wasNewest) emitConnected(peerId)
         return
       }
       byPeer.delete(peerId)
+      neighbours.delete(peerId)
       options.log.info({ peer: peerId }, 'a peer is no longer connected')
       emit({ type: 'disconnected', peerId })
     },
     onPeer(listener) {
       listeners.add(listener)
-      for (const peerId of byPeer.keys()) listener({ type: 'connected', peerId })
+      for (const peerId of byPeer.keys()) {
+        listener({ type: 'connected', peerId, isNeighbour: neighbours.has(peerId) })
+      }
       return { [Symbol.dispose]: () => void listeners.delete(listener) }
     },
   }

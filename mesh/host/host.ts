@@ -10,7 +10,7 @@ import { createConnections } from './connections.ts'
 import { frameStream } from './framed-stream.ts'
 import { answerHello, helloProtocol, sayHello } from './hello.ts'
 import type { PeerIdentity } from './identity.ts'
-import type { Member, MeshHost } from './index.ts'
+import type { Member, MeshHost, Tie } from './index.ts'
 import { createPeer } from './libp2p.ts'
 import { createRedial } from './redial.ts'
 import type { Roster } from './roster.ts'
@@ -31,8 +31,8 @@ export interface MeshHostOptions {
   announce?: readonly string[]
   /** Shown in the hello. */
   membership: SignedMembership
-  /** Members it keeps connected to; the others are dialled when a stream is wanted. Default: all. */
-  stayConnectedTo?: (member: Member) => boolean
+  /** Asked again after `reconsider`. Default: all are kept. */
+  tieTo?: (membership: Membership) => Tie
   /** Default: the clock. */
   now?: () => number
   /** Defaults: limits.ts. Ping: every 5 s, given up after 5 to 15 s. */
@@ -54,7 +54,7 @@ export async function createMeshHost(
 ): Promise<MeshHost> {
   const { identity, log } = deps
   const ownPeerId = identity.peerId
-  const { limits = {}, stayConnectedTo } = options
+  const { limits = {} } = options
   const memberListeners = new Set<(membership: Membership) => void>()
   const admission = createAdmission(deps, {
     ownPeerId,
@@ -68,7 +68,15 @@ export async function createMeshHost(
   let own = options.membership
 
   const stopping = new AbortController()
-  const connections = createConnections({ ownPeerId, log })
+  const tieOf = (peerId: string): Tie => {
+    const membership = admission.member(peerId)
+    return membership === undefined ? 'passing' : (options.tieTo?.(membership) ?? 'kept')
+  }
+  const connections = createConnections({
+    ownPeerId,
+    isNeighbour: (peerId) => tieOf(peerId) !== 'passing',
+    log,
+  })
   const strangers = createStrangers(
     { admission, log },
     { helloMs: limits.helloMs ?? helloMs, upgradeMs },
@@ -127,9 +135,7 @@ export async function createMeshHost(
   }
 
   function watch(peerId: string): void {
-    const member = toMember(peerId)
-    if (member === undefined || stayConnectedTo?.(member) === false) return
-    redial.watch(peerId)
+    if (tieOf(peerId) === 'kept') redial.watch(peerId)
   }
 
   async function dial(peerId: string, outer: AbortSignal): Promise<Connection> {
@@ -151,7 +157,7 @@ export async function createMeshHost(
   const redial = createRedial(
     {
       log,
-      isMember: (peerId) => admission.member(peerId) !== undefined,
+      isWanted: (peerId) => tieOf(peerId) === 'kept',
       isConnected: (peerId) => connections.newest(peerId) !== undefined,
       dial: async (peerId, signal) => void (await dial(peerId, signal)),
       whenGone(peerId, signal) {
@@ -186,6 +192,7 @@ export async function createMeshHost(
   function sweep(): void {
     for (const peerId of admission.sweep()) shutOut(peerId, 'membership expired')
     connections.closeSuperseded()
+    connections.closeIdle()
   }
 
   async function mayEnter(connection: Connection): Promise<boolean> {
@@ -259,6 +266,8 @@ export async function createMeshHost(
         return member === undefined ? [] : [member]
       }),
     member: toMember,
+    membershipOf: (peerId) =>
+      admission.member(peerId) === undefined ? undefined : deps.roster.get(peerId),
     async handle(protocol, handler, handleOptions = {}) {
       // Not as a middleware: libp2p appends each handler to the registered list, which then runs it again.
       const guarded = async (stream: Stream, connection: Connection) => {
@@ -276,15 +285,26 @@ export async function createMeshHost(
       if (admission.member(peerId) === undefined) {
         throw new HearthError('forbidden', `the peer ${peerId} is no member`)
       }
+      const openOn = async (connection: Connection) =>
+        frameStream(await connection.newStream(protocol, { signal }))
+      const connection = connections.newest(peerId)
       try {
-        const connection = connections.newest(peerId) ?? (await dial(peerId, signal))
-        return frameStream(await connection.newStream(protocol, { signal }))
+        return await openOn(connection ?? (await dial(peerId, signal)))
       } catch (error) {
         if (signal.aborted) throw toHearthError(error)
+        // Where both sides dialled at once, the connection may be closed in favour of the other just now.
+        const other = connections.newest(peerId)
+        if (connection !== undefined && other !== undefined && other !== connection) {
+          return await openOn(other)
+        }
         throw new HearthError('unavailable', `the peer ${peerId} cannot be reached`, {
           cause: error,
         })
       }
+    },
+    reconsider() {
+      connections.reconsider()
+      for (const { peerId } of admission.members()) watch(peerId)
     },
     onPeer: (listener) => connections.onPeer(listener),
     onMember(listener) {

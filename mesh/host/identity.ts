@@ -19,7 +19,13 @@ const jwkShape = z.object({ d: z.base64url(), x: z.base64url() })
 
 /** @throws HearthError `corrupt` when the file holds something else. */
 export async function openPeerIdentity(file: string): Promise<PeerIdentity> {
-  const signingKey = await openKeyFile(file, 'delete it; the peer then joins the mesh as a new one')
+  return identityOfKey(
+    await openKeyFile(file, 'delete it; the peer then joins the mesh as a new one'),
+  )
+}
+
+/** @param signingKey private, Ed25519. */
+export function identityOfKey(signingKey: KeyObject): PeerIdentity {
   const jwk = jwkShape.parse(signingKey.export({ format: 'jwk' }))
   const privateKey = privateKeyFromRaw(
     Buffer.concat([Buffer.from(jwk.d, 'base64url'), Buffer.from(jwk.x, 'base64url')]),

@@ -1,5 +1,5 @@
 /**
- * Keeps trying to be connected to every member, forever. libp2p's own reconnecting gives up after 31 s and
+ * Keeps trying to be connected to every member that is to be kept, forever. libp2p's own reconnecting gives up after 31 s and
  * forgets that it was asked to.
  *
  * The lower of the two peer ids dials at once. The higher leaves it a moment first, because the lower may not
@@ -18,9 +18,9 @@ export interface Redial {
 }
 
 export interface RedialDeps {
-  isMember(peerId: string): boolean
+  isWanted(peerId: string): boolean
   isConnected(peerId: string): boolean
-  /** Resolves once the peer is not connected, or is no member. */
+  /** Resolves once the peer is not connected. */
   whenGone(peerId: string, signal: AbortSignal): Promise<void>
   dial(peerId: string, signal: AbortSignal): Promise<void>
   log: Logger
@@ -34,13 +34,16 @@ export interface RedialOptions {
 }
 
 const firstMs = 250
+/** Failures in a row. */
+const doubtfulAfter = 2
 
 export function createRedial(deps: RedialDeps, options: RedialOptions): Redial {
   const mostMs = options.redialMsMax ?? redialMsMax
   const stopping = new AbortController()
   const { signal } = stopping
   const watched = new Map<string, Promise<void>>()
-  const places = createPlaces(dialsMax)
+  const usual = createPlaces(dialsMax)
+  const doubtful = createPlaces(dialsMax)
 
   async function watch(peerId: string): Promise<void> {
     let failures = 0
@@ -51,13 +54,17 @@ export function createRedial(deps: RedialDeps, options: RedialOptions): Redial {
         signal,
         ref: false,
       })
-      if (!deps.isMember(peerId)) return
+      if (!deps.isWanted(peerId)) return
       if (!deps.isConnected(peerId)) {
+        // Machines that are switched off hold a place for long, and must not keep the others waiting.
+        const places = failures < doubtfulAfter ? usual : doubtful
         await using _place = await places.enter()
         signal.throwIfAborted()
         try {
           await deps.dial(peerId, signal)
+          places.widen()
         } catch (error) {
+          places.narrow()
           failures += 1
           deps.log[failures === 1 ? 'info' : 'debug'](
             { peer: peerId, failures, reason: describeError(error) },
@@ -95,23 +102,47 @@ function withJitter(ms: number): number {
 
 interface Places {
   enter(): Promise<AsyncDisposable>
+  widen(): void
+  narrow(): void
 }
 
-/** At most so many inside at once; the others wait in the order they came. */
-function createPlaces(count: number): Places {
-  let free = count
+/**
+ * At most so many inside at once; the others wait in the order they came. Where dials fail it is for one at a time,
+ * until one succeeds: a machine that is so busy that no handshake ends in time is not helped by more of them.
+ */
+function createPlaces(most: number): Places {
+  let limit = most
+  let inside = 0
   const waiting: (() => void)[] = []
+
+  function letIn(): void {
+    while (inside < limit) {
+      const next = waiting.shift()
+      if (next === undefined) return
+      inside += 1
+      next()
+    }
+  }
+
   return {
     async enter() {
-      if (free > 0) free -= 1
-      else await new Promise<void>((resolve) => waiting.push(resolve))
+      const { promise, resolve } = Promise.withResolvers<void>()
+      waiting.push(resolve)
+      letIn()
+      await promise
       return {
         async [Symbol.asyncDispose]() {
-          const next = waiting.shift()
-          if (next === undefined) free += 1
-          else next()
+          inside -= 1
+          letIn()
         },
       }
+    },
+    widen() {
+      limit = Math.min(most, limit + 1)
+      letIn()
+    },
+    narrow() {
+      limit = 1
     },
   }
 }

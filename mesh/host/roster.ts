@@ -7,6 +7,7 @@ import type { SignedMembership } from '../membership/index.ts'
 
 export interface Roster extends AsyncDisposable {
   list(): SignedMembership[]
+  get(peerId: string): SignedMembership | undefined
   put(peerId: string, membership: SignedMembership): void
   remove(peerId: string): void
   /** Peers that are no members whatever they show. */
@@ -32,6 +33,7 @@ export function openRoster(folder: string): Roster {
   }
   return {
     list: () => Array.from(members.getRange(), ({ value }) => value),
+    get: (peerId) => members.get(peerId),
     put: (peerId, membership) => void members.putSync(peerId, Buffer.from(membership)),
     remove: (peerId) => void members.removeSync(peerId),
     expelled: () => Array.from(expelled.getKeys()),

@@ -42,7 +42,7 @@ export interface MergeNode {
   /** Its log, one line per entry. */
   readonly log: readonly string[]
   /** A build of these steps has been exported, and is kept. */
-  build(steps: readonly Step[]): Promise<KeepResult>
+  build(steps: readonly Step[], options?: { withoutBlobs?: boolean }): Promise<KeepResult>
   /** As for a build: gets ready, then composes. The caller disposes it. */
   compose(): Promise<ComposedRecord>
   /** Digests of the layers that a build is served, sorted. */
@@ -144,7 +144,8 @@ export async function createMergeNodes(t: ExecutionContext): Promise<MergeNodes>
       }
       const node: MergeNode = {
         ...{ name, folder, store, peering, news, sources, records, log: lines, compose },
-        build: async (steps) => records.keep(scope, await pushRecord(store, scope, steps)),
+        build: async (steps, how) =>
+          records.keep(scope, await pushRecord(store, scope, steps, how)),
         async served() {
           using composed = await compose()
           return servedDigests(composed).sort()

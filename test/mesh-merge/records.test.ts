@@ -20,19 +20,20 @@ async function serves(node: MergeNode, text: string): Promise<void> {
 
 test('what one node has built, a fresh one serves, and brings only what is asked for', async (t) => {
   const nodes = await createMergeNodes(t)
-  const one = await nodes.add('one', { settleMsMax: 60_000 })
+  const one = await nodes.add('one')
+  await nodes.add('two')
   const { fragment } = await one.build(names('abc'))
-  t.deepEqual(await one.records.settled(scope, fragment, { signal }), { type: 'kept' }, 'alone')
-  const two = await nodes.add('two')
-  t.is(two.records.count(scope), 0)
-  await serves(two, 'abc')
-  t.is(two.records.count(scope), 1)
-  t.is(two.store.stat(scope, layers('a')[0] ?? fragment), undefined)
-  using composed = await two.compose()
+  t.deepEqual(await one.records.settled(scope, fragment, { signal }), { type: 'kept' })
+  const fresh = await nodes.add('fresh')
+  t.is(fresh.records.count(scope), 0)
+  await serves(fresh, 'abc')
+  t.is(fresh.records.count(scope), 1)
+  t.is(fresh.store.stat(scope, layers('a')[0] ?? fragment), undefined)
+  using composed = await fresh.compose()
   t.deepEqual([...composed.pin.held], [], 'what is elsewhere cannot be pinned')
   t.deepEqual(composed.lacked, [])
   const blob = { digest: digestOf(layerBytes('b')), size: layerBytes('b').length }
-  t.like(await two.sources.bring(scope, blob, { signal }), { type: 'brought' })
+  t.like(await fresh.sources.bring(scope, blob, { signal }), { type: 'brought' })
 })
 
 test('builds of three nodes at the same time become one record on all of them', async (t) => {
@@ -108,6 +109,36 @@ test('a fragment is kept once another node has all of it, which then outlives it
   for (const name of 'abc') {
     const blob = { digest: digestOf(layerBytes(name)), size: layerBytes(name).length }
     t.like(await late.sources.bring(scope, blob, { signal }), { type: 'brought' })
+  }
+})
+
+test('what was made by a node alone gets its second copy when another comes', async (t) => {
+  const nodes = await createMergeNodes(t)
+  const one = await nodes.add('one')
+  const { fragment } = await one.build(names('abc'))
+  t.deepEqual(await one.records.settled(scope, fragment, { signal }), { type: 'kept' })
+  const two = await nodes.add('two')
+  await eventually(
+    () => layers('abc').every((each) => two.store.stat(scope, each) !== undefined),
+    'the second copies',
+  )
+  await one.stop()
+  const late = await nodes.add('late')
+  await serves(late, 'abc')
+})
+
+test('what a build has reused without reading it counts as kept once it is in two places', async (t) => {
+  const nodes = await createMergeNodes(t)
+  const one = await nodes.add('one')
+  await one.build(names('abc'))
+  const two = await nodes.add('two')
+  await serves(two, 'abc')
+  await put(two.store, scope, layerBytes('d'))
+  const { fragment } = await two.build(names('abcd'), { withoutBlobs: true })
+  t.deepEqual(await two.records.settled(scope, fragment, { signal }), { type: 'kept' })
+  for (const each of layers('abcd')) {
+    t.not(one.store.stat(scope, each), undefined)
+    t.not(two.store.stat(scope, each), undefined)
   }
 })
 

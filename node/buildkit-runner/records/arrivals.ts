@@ -44,6 +44,8 @@ export interface Arrivals extends AsyncDisposable {
   noticed(known: KnownFragment): void
   /** The scope is built here from now on. Resolves when all that can be had at once is here; never rejects. */
   want(scope: Scope): Promise<void>
+  /** Something that is known to be there has not come yet. */
+  isLacking(scope: Scope): boolean
   /** Until somebody wants it again. */
   forget(scope: Scope): void
 }
@@ -179,6 +181,10 @@ export function createArrivals(deps: ArrivalsDeps): Arrivals {
       wanted.set(id, from)
       from.retries = 0
       await round(from)
+    },
+    isLacking(scope) {
+      const from = wanted.get(scopeId(scope))
+      return from !== undefined && missing(from).length > 0
     },
     forget(scope) {
       const from = wanted.get(scopeId(scope))

@@ -17,6 +17,7 @@ import { readFragment, writeFragment } from './fragment.ts'
 import { openFragmentRows } from './fragment-rows.ts'
 import { compareText, type Graph, usefulPart } from './graph.ts'
 import type { ComposedRecord, KeepResult, Records } from './index.ts'
+import { createJoining } from './joining.ts'
 import { createKeeping } from './keeping.ts'
 import { lackedLine } from './lacked.ts'
 import { covers, type FragmentLabel, type KeptFragment, type ScopeRecord } from './scope-record.ts'
@@ -31,7 +32,7 @@ export interface RecordsDeps {
   /** Where blobs are that are not here. Absent: nowhere. */
   sources?: BlobSources | undefined
   /** Absent: this node is alone. */
-  mesh?: Pick<Mesh, 'fragments' | 'holdersOf' | 'host'> | undefined
+  mesh?: Pick<Mesh, 'fragments' | 'holdersOf' | 'host' | 'relay'> | undefined
   s3?: Pick<S3Tier, 'name' | 'keep' | 'fragments'> | undefined
   log: Logger
 }
@@ -100,6 +101,7 @@ export async function createRecords(
     await news?.forget(scope, gone)
     for (const digest of gone) {
       keeping?.unwatch(scope, digest)
+      secondCopies?.forget(scope, digest)
       await store.remove(scope, digest)
     }
   }
@@ -145,6 +147,7 @@ export async function createRecords(
             news,
             s3,
             holders: (digest) => mesh.holdersOf(digest).length,
+            isHeld: (scope, digest) => store.stat(scope, digest) !== undefined,
             others: () => {
               const all = others()
               return { members: all.length, connected: all.filter((each) => each.connected).length }
@@ -185,6 +188,9 @@ export async function createRecords(
           log,
         })
 
+  const joining =
+    mesh === undefined || arrivals === undefined ? undefined : createJoining({ mesh, arrivals })
+
   const secondCopies =
     mesh === undefined || sources === undefined || s3 !== undefined
       ? undefined
@@ -192,6 +198,7 @@ export async function createRecords(
           sources,
           store,
           self: { peerId: mesh.host.peerId, platform: options.platform },
+          holders: (digest) => mesh.holdersOf(digest).length,
           peers: () =>
             others()
               .filter(({ connected }) => connected)
@@ -200,7 +207,7 @@ export async function createRecords(
         })
 
   const listening = news?.onNews((known) => {
-    secondCopies?.noticed(known)
+    secondCopies?.noticed(known.statement)
     arrivals?.noticed(known)
   })
 
@@ -232,6 +239,9 @@ export async function createRecords(
       size: descriptor.size,
     }))
     keeping?.watch({ scope, digest, bytes, sequence, blobs })
+    if (mesh === undefined) return
+    const statement = { scope, digest, size: bytes.length, sequence, isKept: false }
+    secondCopies?.noticed({ ...statement, maker: mesh.host.peerId })
   }
 
   async function keepInTurn(
@@ -256,7 +266,11 @@ export async function createRecords(
       await join(scope, record, { digest, sequence, isKept, graph, bytes })
       await news?.publish({ scope, digest, size: bytes.length, sequence, isKept })
     }
-    if (!isKept || s3 !== undefined) watchOver(scope, { digest, sequence, bytes, graph })
+    const isHere = [...graph.descriptors.keys()].every(
+      (blob) => store.stat(scope, blob) !== undefined,
+    )
+    // Kept by somebody else's word, who may be the only one that holds what this build did not read.
+    if (!isKept || !isHere || s3 !== undefined) watchOver(scope, { digest, sequence, bytes, graph })
     await scopes.refresh(scope, record)
     return { fragment: digest, added: known === undefined }
   }
@@ -285,6 +299,7 @@ export async function createRecords(
       const work = async (): Promise<void> => {
         const record = scopes.known(scope) ?? (await scopes.load(scope))
         await untilAborted(arrivals?.want(scope), limit)
+        await joining?.untilHeard(scope, { signal: limit })
         if (!(await scopes.isCurrent(scope, record))) {
           await inTurn(scope, async () => {
             const now = await scopes.load(scope)

@@ -18,6 +18,8 @@ export interface KeepingDeps {
   news: FragmentNews
   /** Living peers that are said to hold the blob. */
   holders: (digest: Digest) => number
+  /** It is in this node's own store: what a build reused lazily may be elsewhere only. */
+  isHeld: (scope: Scope, digest: Digest) => boolean
   /** Nodes that could take it, whether or not they can be reached now. */
   others: () => { members: number; connected: number }
   s3: Pick<S3Tier, 'keep' | 'name'> | undefined
@@ -50,6 +52,9 @@ interface Watched {
   nextLookMs: number
 }
 
+/** Copies of what is kept. */
+export const places = 2
+
 const lookMs = 250
 /** Who is not connected by then is no second place for this build. */
 const aloneMs = 15_000
@@ -66,8 +71,11 @@ export function createKeeping(deps: KeepingDeps, options: { limitMs: number }): 
   function isElsewhere({ fragment, stored }: Watched): boolean {
     if (deps.s3 !== undefined && stored !== 'given up') return false
     if (deps.others().members === 0) return true
-    const { digest, blobs } = fragment
-    return [digest, ...blobs.map((blob) => blob.digest)].every((each) => deps.holders(each) > 0)
+    const { scope, digest, blobs } = fragment
+    return [digest, ...blobs.map((blob) => blob.digest)].every((each) => {
+      const wanted = deps.isHeld(scope, each) ? places - 1 : places
+      return deps.holders(each) >= wanted
+    })
   }
 
   function store(each: Watched): void {

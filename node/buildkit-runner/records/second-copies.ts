@@ -1,7 +1,8 @@
 /**
  * Second copies of what other nodes have made, where no object store keeps it: of the nodes that are connected, the
  * fragment's digest chooses one, the same on every node; the next in that order steps in when nothing came of it.
- * One blob at a time and with pauses: nobody waits for it, and builds run beside it.
+ * What was called kept when its maker was alone, or has lost a place since, gets its second copy from those who come
+ * later. One blob at a time and with pauses: nobody waits for it, and builds run beside it.
  */
 import { hash } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -9,11 +10,12 @@ import type { Digest } from '../../../core/digest.ts'
 import { describeError } from '../../../core/errors.ts'
 import type { Logger } from '../../../core/log.ts'
 import { type Scope, scopeId } from '../../../core/scope.ts'
-import type { KnownFragment } from '../../../mesh/fragments/index.ts'
+import type { FragmentStatement } from '../../../mesh/fragments/index.ts'
 import type { CacheStore, Pin } from '../../cache-store/index.ts'
 import type { BlobSources } from '../../cache-store/sources/index.ts'
 import { documentBytesMax, readDocument } from './documents.ts'
 import { readFragment } from './fragment.ts'
+import { places } from './keeping.ts'
 
 export interface SecondCopiesDeps {
   sources: BlobSources
@@ -21,6 +23,8 @@ export interface SecondCopiesDeps {
   /** Nodes that are connected, without this one. */
   peers: () => readonly CopyCandidate[]
   self: CopyCandidate
+  /** Living peers that are said to hold the blob. */
+  holders: (digest: Digest) => number
   log: Logger
 }
 
@@ -38,11 +42,13 @@ export interface SecondCopiesOptions {
 }
 
 export interface SecondCopies extends AsyncDisposable {
-  noticed(known: KnownFragment): void
+  noticed(statement: FragmentStatement): void
+  /** Nobody needs it any more. */
+  forget(scope: Scope, fragment: Digest): void
 }
 
 interface Waiting {
-  readonly known: KnownFragment
+  readonly statement: FragmentStatement
   readonly sinceMs: number
   tries: number
   notBeforeMs: number
@@ -51,6 +57,8 @@ interface Waiting {
 const lookMs = 250
 const triesMax = 10
 const retryMs = 2_000
+/** Peers connect and choose anew meanwhile. */
+const turnMsMax = 5_000
 const waitingMax = 1_000
 /** After each blob, as long as it took, but no longer. */
 const pauseMsMax = 1_000
@@ -64,13 +72,17 @@ export function createSecondCopies(
   const stopping = new AbortController()
   const { signal } = stopping
   let working: Promise<void> | undefined
+  const keyOf = (scope: Scope, digest: Digest): string => `${scopeId(scope)} ${digest}`
 
-  function isTurn({ known, sinceMs, notBeforeMs }: Waiting): boolean {
+  function isTurn(each: Waiting): boolean {
     const nowMs = performance.now()
-    if (nowMs < notBeforeMs) return false
-    const { digest, maker } = known.statement
+    if (nowMs < each.notBeforeMs) return false
+    const { digest, maker } = each.statement
     const place = copyOrder(digest, maker, [deps.self, ...deps.peers()]).indexOf(deps.self.peerId)
-    return nowMs - sinceMs >= firstMs + place * eachMs
+    // The maker itself, which is in no place, lacks what its build has reused without reading it.
+    const leftMs = each.sinceMs + firstMs + Math.max(0, place) * eachMs - nowMs
+    if (leftMs > 0) each.notBeforeMs = nowMs + Math.min(leftMs, turnMsMax)
+    return leftMs <= 0
   }
 
   async function work(): Promise<void> {
@@ -80,7 +92,7 @@ export function createSecondCopies(
         if (!isTurn(each)) continue
         each.tries += 1
         each.notBeforeMs = performance.now() + retryMs * each.tries
-        const isDone = await copy(each.known).catch((error: unknown) => {
+        const isDone = await copy(each.statement).catch((error: unknown) => {
           const reason = describeError(error)
           if (!signal.aborted) log.info({ key, reason }, 'no second copy of a fragment yet')
           return false
@@ -91,19 +103,22 @@ export function createSecondCopies(
     }
   }
 
-  /** @returns whether all of it is here. */
-  async function copy({ statement }: KnownFragment): Promise<boolean> {
-    const { scope, digest, size, sequence } = statement
+  /** @returns whether all of it is here, or in two other places. */
+  async function copy({ scope, digest, size, sequence }: FragmentStatement): Promise<boolean> {
     if (size > documentBytesMax) return true
     // Until the last is here, so that making room for one does not cost another.
     using pin = store.pin(scope, [])
     if (!(await bring(scope, { digest, size }, pin))) return false
     const { descriptors } = readFragment(await readDocument(store, scope, digest), sequence)
+    let lacked = 0
     let missed = 0
     for (const { descriptor } of descriptors.values()) {
+      if (deps.holders(descriptor.digest) >= places) continue
+      if (store.stat(scope, descriptor.digest) === undefined) lacked += 1
       if (!(await bring(scope, descriptor, pin))) missed += 1
     }
     if (missed > 0) return false
+    if (lacked === 0) return true
     log.info({ scope: scopeId(scope), fragment: digest }, 'a fragment has a second copy here')
     return true
   }
@@ -129,21 +144,24 @@ export function createSecondCopies(
     })
 
   return {
-    noticed(known) {
-      const { scope, digest, maker, isKept } = known.statement
-      const key = `${scopeId(scope)} ${digest}`
-      if (isKept || maker === deps.self.peerId) {
-        waiting.delete(key)
-        return
-      }
+    noticed(statement) {
+      const key = keyOf(statement.scope, statement.digest)
       const before = waiting.get(key)
       const nowMs = performance.now()
-      waiting.set(key, before ?? { known, sinceMs: nowMs, tries: 0, notBeforeMs: nowMs })
+      const { sinceMs, tries, notBeforeMs } = before ?? {
+        sinceMs: nowMs,
+        tries: 0,
+        notBeforeMs: nowMs,
+      }
+      waiting.set(key, { statement, sinceMs, tries, notBeforeMs })
       for (const oldest of waiting.keys()) {
         if (waiting.size <= waitingMax) break
         waiting.delete(oldest)
       }
       working ??= start()
+    },
+    forget(scope, digest) {
+      waiting.delete(keyOf(scope, digest))
     },
     async [Symbol.asyncDispose]() {
       stopping.abort()

@@ -34,8 +34,11 @@ export interface Owner extends Disposable {
 /** Far beyond what one build does: a bake of a thousand targets has a thousand references. */
 const perOwnerMax = 10_000
 
-/** BuildKit waits as long for a solve whose other calls came first. */
-const overtakingMs = 3_000
+/**
+ * For a solve whose other calls came first. It may wait 3 s for its scope's record before it is anybody's, and on a
+ * busy machine for more; the client would take a no here for the end of its build.
+ */
+const overtakingMs = 20_000
 
 /** A client may ask for the history of a build later; standby certificates live as long. */
 const rememberedMs = 24 * 60 * 60_000

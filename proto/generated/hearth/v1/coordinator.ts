@@ -328,6 +328,8 @@ export interface HeartbeatReply {
   policies: { [key: string]: CachePolicy };
   /** Peer ids whose membership was taken back. */
   expelledPeers: string[];
+  /** Signed memberships of the node's own peer, with the roles that it has now, and of the hubs of a large mesh. */
+  memberships: Buffer[];
 }
 
 export interface HeartbeatReply_PoliciesEntry {
@@ -3514,7 +3516,7 @@ export const HeartbeatRequest: MessageFns<HeartbeatRequest> = {
 };
 
 function createBaseHeartbeatReply(): HeartbeatReply {
-  return { intervalMs: 0, policies: {}, expelledPeers: [] };
+  return { intervalMs: 0, policies: {}, expelledPeers: [], memberships: [] };
 }
 
 export const HeartbeatReply: MessageFns<HeartbeatReply> = {
@@ -3527,6 +3529,9 @@ export const HeartbeatReply: MessageFns<HeartbeatReply> = {
     });
     for (const v of message.expelledPeers) {
       writer.uint32(26).string(v!);
+    }
+    for (const v of message.memberships) {
+      writer.uint32(34).bytes(v!);
     }
     return writer;
   },
@@ -3571,6 +3576,14 @@ export const HeartbeatReply: MessageFns<HeartbeatReply> = {
             message.expelledPeers.push(reader.string());
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.memberships.push(Buffer.from(reader.bytes()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3599,6 +3612,7 @@ export const HeartbeatReply: MessageFns<HeartbeatReply> = {
       {},
     );
     message.expelledPeers = object.expelledPeers?.map((e) => e) || [];
+    message.memberships = object.memberships?.map((e) => e) || [];
     return message;
   },
 };
