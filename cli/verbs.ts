@@ -53,6 +53,11 @@ export const verbs: Readonly<Record<string, VerbEntry>> = {
     summary: 'what the cache holds, whether it is sound; forget it',
     load: () => import('./commands/cache.ts'),
   },
+  mounts: {
+    usage: 'mounts [list|reset ID]',
+    summary: 'what steps have gathered in cache mounts; begin one anew',
+    load: () => import('./commands/mounts.ts'),
+  },
   nodes: {
     usage: 'nodes',
     summary: 'the builder nodes and their load',

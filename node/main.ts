@@ -226,6 +226,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
       {
         store,
         records,
+        mounts,
         daemons,
         disk,
         s3,

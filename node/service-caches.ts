@@ -1,12 +1,14 @@
 /** What this node's caches hold, whether they are sound, and how a project is forgotten. */
 import { type Scope, type ScopeId, scopeId, splitScopeId } from '../core/scope.ts'
 import type {
+  MountUsage,
   NodeCacheUsage,
   ObjectStoreState,
   ScopeUsage,
   VerifyEvent,
 } from '../proto/generated/hearth/v1/node.ts'
 import type { DaemonPool } from './buildkit-runner/daemon/index.ts'
+import type { Mounts } from './buildkit-runner/mounts/index.ts'
 import type { Records } from './buildkit-runner/records/index.ts'
 import type { CacheStore } from './cache-store/index.ts'
 import type { S3Tier } from './cache-store/s3-tier/index.ts'
@@ -17,6 +19,7 @@ export interface CachesDeps {
   records: Records
   daemons: DaemonPool
   disk: DiskBudget
+  mounts: Pick<Mounts, 'list' | 'reset'>
   /** The object store behind all nodes, where there is one. */
   s3?: Pick<S3Tier, 'state' | 'reset'> | undefined
 }
@@ -52,6 +55,17 @@ export async function measureUsage(
     projects: caches.projects.filter(({ project }) => isAsked(project)),
     objectStore: describeObjectStore(deps),
   }
+}
+
+/** @param project empty for all. */
+export function describeMounts({ list }: Pick<Mounts, 'list'>, project: string): MountUsage[] {
+  return list()
+    .filter(({ scope }) => project === '' || scope.project === project)
+    .map(({ lastUsedAtMs, secondsSaved = 0, ...mount }) => ({
+      ...mount,
+      secondsSaved,
+      lastUsedAt: lastUsedAtMs === undefined ? undefined : new Date(lastUsedAtMs),
+    }))
 }
 
 function describeObjectStore({ s3 }: CachesDeps): ObjectStoreState | undefined {
@@ -111,6 +125,7 @@ export async function resetProject(deps: CachesDeps, project: string): Promise<n
     await deps.records.reset(scope)
     bytesFreed += (await deps.store.reset(scope)).bytesFreed
   }
+  await deps.mounts.reset(project)
   // Every node does so: whichever is the last leaves nothing that an earlier one was still uploading.
   await deps.s3?.reset(project, { signal: AbortSignal.timeout(objectStoreMs) })
   return bytesFreed

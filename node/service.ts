@@ -11,7 +11,13 @@ import {
   NodeControlService,
 } from '../proto/generated/hearth/v1/node.ts'
 import type { Scheduler } from './scheduler/index.ts'
-import { type CachesDeps, measureUsage, resetProject, verifyBlobs } from './service-caches.ts'
+import {
+  type CachesDeps,
+  describeMounts,
+  measureUsage,
+  resetProject,
+  verifyBlobs,
+} from './service-caches.ts'
 import { leaseEvents } from './service-lease.ts'
 
 export interface NodeServiceDeps extends CachesDeps {
@@ -71,6 +77,14 @@ export async function createNodeService(
     reset: unaryHandler({ log, timeoutMs: resetMs }, async ({ project }, context) => {
       requireCoordinator(context)
       return { bytesFreed: await resetProject(deps, parseName('project', project)) }
+    }),
+    mounts: unaryHandler({ log }, ({ project }, context) => {
+      requireCoordinator(context)
+      return { mounts: describeMounts(deps.mounts, project) }
+    }),
+    resetMount: unaryHandler({ log, timeoutMs: usageMs }, async ({ project, id }, context) => {
+      requireCoordinator(context)
+      return { snapshots: await deps.mounts.reset(parseName('project', project), id) }
     }),
     drain: unaryHandler({ log, timeoutMs: buildCertificateMs }, async (_request, context) => {
       requireCoordinator(context)

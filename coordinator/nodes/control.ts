@@ -5,7 +5,9 @@ import type { TlsIdentity } from '../../core/grpc-server.ts'
 import { nodeServerName } from '../../core/identity.ts'
 import {
   type HeldBuildsReply,
+  type MountsReply,
   NodeControlClient,
+  type ResetMountReply,
   type ResetReply,
 } from '../../proto/generated/hearth/v1/node.ts'
 import { resetMs, usageMs, verifyMs } from '../limits.ts'
@@ -75,6 +77,22 @@ export function createNodeControlPool(first: TlsIdentity): NodeControlPool {
         { ...options, timeoutMs: resetMs },
       )
       return reply.bytesFreed
+    },
+    async mounts(node, project, options) {
+      const reply = await callUnary<MountsReply>(
+        `ask the node ${node.name} for its cache mounts`,
+        (metadata, call, done) => clientOf(node).mounts({ project }, metadata, call, done),
+        options,
+      )
+      return reply.mounts
+    },
+    async resetMount(node, mount, options) {
+      const reply = await callUnary<ResetMountReply>(
+        `reset a cache mount of the node ${node.name}`,
+        (metadata, call, done) => clientOf(node).resetMount(mount, metadata, call, done),
+        { ...options, timeoutMs: usageMs },
+      )
+      return reply.snapshots
     },
     [Symbol.dispose]: closeAll,
   }

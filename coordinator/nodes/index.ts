@@ -8,6 +8,7 @@ import type { TlsIdentity } from '../../core/grpc-server.ts'
 import type {
   LeaseEvent,
   LeaseRequest,
+  MountUsage,
   NodeCacheUsage,
   NodeLoad,
   VerifyEvent,
@@ -78,6 +79,13 @@ export interface NodeControlPool extends Disposable {
     project: string,
     options: { signal: AbortSignal },
   ): AsyncIterable<VerifyEvent>
+  mounts(node: NodeRecord, project: string, options: { signal: AbortSignal }): Promise<MountUsage[]>
+  /** Snapshots that are not restored any more. */
+  resetMount(
+    node: NodeRecord,
+    mount: { project: string; id: string },
+    options: { signal: AbortSignal },
+  ): Promise<number>
   /** Bytes freed. */
   reset(node: NodeRecord, project: string, options: { signal: AbortSignal }): Promise<number>
 }

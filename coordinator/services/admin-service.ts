@@ -14,7 +14,14 @@ import { resetMs, usageMs, verifyMs } from '../limits.ts'
 import type { CoordinatorMesh } from '../mesh/index.ts'
 import type { KnownNode, NodeControlPool, NodeDirectory } from '../nodes/index.ts'
 import type { ProjectRecord, State } from '../state/index.ts'
-import { askUsage, requireOneLine, resetCaches, verifyCaches } from './caches.ts'
+import {
+  askMounts,
+  askUsage,
+  requireOneLine,
+  resetCaches,
+  resetMountEverywhere,
+  verifyCaches,
+} from './caches.ts'
 
 export interface AdminDeps {
   state: State
@@ -75,6 +82,21 @@ export function createAdminService(deps: AdminDeps, options: { now: () => number
         throw new HearthError('invalid-input', 'the request names no project')
       }
       return { bytesFreed: await resetCaches(deps, parseName('project', project), context) }
+    }),
+    listMounts: unaryHandler({ log, timeoutMs: usageMs }, async (request, context) => {
+      const caller = requireCaller(tokens, context.metadata)
+      const project = visibleProject(caller, request.project) ?? ''
+      return { nodes: await askMounts(deps, project, context) }
+    }),
+    resetMount: unaryHandler({ log, timeoutMs: resetMs }, async (request, context) => {
+      const caller = requireCaller(tokens, context.metadata)
+      requireOneLine(caller)
+      const project = visibleProject(caller, request.project)
+      if (project === undefined || request.id === '') {
+        throw new HearthError('invalid-input', 'the request names no mount of a project')
+      }
+      const mount = { project: parseName('project', project), id: request.id }
+      return { snapshots: await resetMountEverywhere(deps, mount, context) }
     }),
   }
 }

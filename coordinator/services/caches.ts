@@ -2,7 +2,7 @@
 import { describeError, HearthError, toHearthError } from '../../core/errors.ts'
 import type { Logger } from '../../core/log.ts'
 import { mainLine } from '../../core/scope.ts'
-import type { VerifyCacheEvent } from '../../proto/generated/hearth/v1/coordinator.ts'
+import type { NodeMounts, VerifyCacheEvent } from '../../proto/generated/hearth/v1/coordinator.ts'
 import type { NodeCacheUsage } from '../../proto/generated/hearth/v1/node.ts'
 import type { Caller } from '../access/index.ts'
 import type { NodeControlPool, NodeDirectory } from '../nodes/index.ts'
@@ -73,6 +73,50 @@ export async function resetCaches(
     (sum, outcome) => sum + (outcome.status === 'fulfilled' ? outcome.value : 0),
     0,
   )
+}
+
+/** Nodes that are away or do not answer in time are left out. */
+export async function askMounts(
+  deps: CachesDeps,
+  project: string,
+  options: { signal: AbortSignal },
+): Promise<NodeMounts[]> {
+  const answers = await Promise.all(
+    onlineNodes(deps.directory).map(async (node) => {
+      try {
+        return [{ nodeId: node.id, mounts: await deps.control.mounts(node, project, options) }]
+      } catch (error) {
+        const reason = describeError(error)
+        deps.log.warn({ node: node.id, reason }, 'a node does not tell its cache mounts')
+        return []
+      }
+    }),
+  )
+  return answers.flat()
+}
+
+/**
+ * One node after the other: the first one says it in the mesh, too, and the others need not say it again.
+ * @returns the most that a node had.
+ * @throws HearthError when a node is away or fails; the others have reset it by then.
+ */
+export async function resetMountEverywhere(
+  deps: CachesDeps,
+  mount: { project: string; id: string },
+  options: { signal: AbortSignal },
+): Promise<number> {
+  let most = 0
+  let failure: unknown
+  for (const { node } of deps.directory.list()) {
+    try {
+      const online = deps.directory.requireOnline(node.id)
+      most = Math.max(most, await deps.control.resetMount(online, mount, options))
+    } catch (error) {
+      failure ??= error
+    }
+  }
+  if (failure !== undefined) throw toHearthError(failure)
+  return most
 }
 
 /** Forgetting a project touches all of its lines; a token of a fork must not. */

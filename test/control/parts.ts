@@ -110,7 +110,16 @@ export async function startTestNode(options: TestNodeOptions): Promise<TestNode>
   const disk = stack.use(await createDiskBudget({ daemons, store, scheduler, log }, { folder }))
   const service = stack.use(
     await createNodeService(
-      { scheduler, store, records, daemons, disk, reports: membership, log },
+      {
+        scheduler,
+        store,
+        records,
+        daemons,
+        disk,
+        mounts: { list: () => [], reset: async () => 0 },
+        reports: membership,
+        log,
+      },
       {
         host: '127.0.0.1',
         port: 0,

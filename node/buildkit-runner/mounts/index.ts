@@ -54,6 +54,7 @@ export interface MountState {
   /** As the Dockerfile says it: the id, else the target. */
   readonly id: string
   readonly kind: MountKind
+  readonly platform: string
   /** Unpacked, of the newest snapshot; 0 when there is none. */
   readonly bytes: number
   readonly files: number

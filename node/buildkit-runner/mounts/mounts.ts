@@ -167,6 +167,7 @@ export async function createMounts(deps: MountsDeps, options: MountsOptions): Pr
       states.set(key, {
         scope,
         id: shownId(name.id),
+        platform: name.platform,
         kind: newest?.kind ?? 'newest',
         bytes: newest?.bytes ?? 0,
         files: newest?.files ?? 0,

@@ -22,7 +22,15 @@ import {
 } from "@grpc/grpc-js";
 import { Timestamp } from "../../google/protobuf/timestamp.ts";
 import { Build, BuildOutcome, BuildReport, Scope } from "./build.ts";
-import { CachePolicy, NodeCacheUsage, NodeLoad, VerifyEvent } from "./node.ts";
+import {
+  CachePolicy,
+  MountUsage,
+  NodeCacheUsage,
+  NodeLoad,
+  ResetMountReply,
+  ResetMountRequest,
+  VerifyEvent,
+} from "./node.ts";
 import { Heat, NodeEstimate, Plan } from "./plan.ts";
 
 export const protobufPackage = "hearth.v1";
@@ -271,6 +279,20 @@ export interface ResetCacheRequest {
 
 export interface ResetCacheReply {
   bytesFreed: number;
+}
+
+export interface ListMountsRequest {
+  /** Empty: all projects that the caller may see. */
+  project: string;
+}
+
+export interface ListMountsReply {
+  nodes: NodeMounts[];
+}
+
+export interface NodeMounts {
+  nodeId: string;
+  mounts: MountUsage[];
 }
 
 export interface JoinRequest {
@@ -3101,6 +3123,183 @@ export const ResetCacheReply: MessageFns<ResetCacheReply> = {
   },
 };
 
+function createBaseListMountsRequest(): ListMountsRequest {
+  return { project: "" };
+}
+
+export const ListMountsRequest: MessageFns<ListMountsRequest> = {
+  encode(message: ListMountsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.project !== "") {
+      writer.uint32(10).string(message.project);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListMountsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListMountsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.project = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ListMountsRequest>): ListMountsRequest {
+    return ListMountsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListMountsRequest>): ListMountsRequest {
+    const message = createBaseListMountsRequest();
+    message.project = object.project ?? "";
+    return message;
+  },
+};
+
+function createBaseListMountsReply(): ListMountsReply {
+  return { nodes: [] };
+}
+
+export const ListMountsReply: MessageFns<ListMountsReply> = {
+  encode(message: ListMountsReply, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.nodes) {
+      NodeMounts.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListMountsReply {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListMountsReply();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.nodes.push(NodeMounts.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ListMountsReply>): ListMountsReply {
+    return ListMountsReply.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListMountsReply>): ListMountsReply {
+    const message = createBaseListMountsReply();
+    message.nodes = object.nodes?.map((e) => NodeMounts.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseNodeMounts(): NodeMounts {
+  return { nodeId: "", mounts: [] };
+}
+
+export const NodeMounts: MessageFns<NodeMounts> = {
+  encode(message: NodeMounts, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.nodeId !== "") {
+      writer.uint32(10).string(message.nodeId);
+    }
+    for (const v of message.mounts) {
+      MountUsage.encode(v!, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): NodeMounts {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseNodeMounts();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.nodeId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.mounts.push(MountUsage.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<NodeMounts>): NodeMounts {
+    return NodeMounts.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<NodeMounts>): NodeMounts {
+    const message = createBaseNodeMounts();
+    message.nodeId = object.nodeId ?? "";
+    message.mounts = object.mounts?.map((e) => MountUsage.fromPartial(e)) || [];
+    return message;
+  },
+};
+
 function createBaseJoinRequest(): JoinRequest {
   return {
     protocolVersion: 0,
@@ -4036,6 +4235,25 @@ export const AdminService = {
     responseSerialize: (value: ResetCacheReply): Buffer => Buffer.from(ResetCacheReply.encode(value).finish()),
     responseDeserialize: (value: Buffer): ResetCacheReply => ResetCacheReply.decode(value),
   },
+  listMounts: {
+    path: "/hearth.v1.Admin/ListMounts" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListMountsRequest): Buffer => Buffer.from(ListMountsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListMountsRequest => ListMountsRequest.decode(value),
+    responseSerialize: (value: ListMountsReply): Buffer => Buffer.from(ListMountsReply.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ListMountsReply => ListMountsReply.decode(value),
+  },
+  /** On every node, and for those that come later. */
+  resetMount: {
+    path: "/hearth.v1.Admin/ResetMount" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ResetMountRequest): Buffer => Buffer.from(ResetMountRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ResetMountRequest => ResetMountRequest.decode(value),
+    responseSerialize: (value: ResetMountReply): Buffer => Buffer.from(ResetMountReply.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ResetMountReply => ResetMountReply.decode(value),
+  },
 } as const;
 
 export interface AdminServer extends UntypedServiceImplementation {
@@ -4050,6 +4268,9 @@ export interface AdminServer extends UntypedServiceImplementation {
   cacheUsage: handleUnaryCall<CacheUsageRequest, CacheUsageReply>;
   verifyCache: handleServerStreamingCall<VerifyCacheRequest, VerifyCacheEvent>;
   resetCache: handleUnaryCall<ResetCacheRequest, ResetCacheReply>;
+  listMounts: handleUnaryCall<ListMountsRequest, ListMountsReply>;
+  /** On every node, and for those that come later. */
+  resetMount: handleUnaryCall<ResetMountRequest, ResetMountReply>;
 }
 
 export interface AdminClient extends Client {
@@ -4180,6 +4401,37 @@ export interface AdminClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ResetCacheReply) => void,
+  ): ClientUnaryCall;
+  listMounts(
+    request: ListMountsRequest,
+    callback: (error: ServiceError | null, response: ListMountsReply) => void,
+  ): ClientUnaryCall;
+  listMounts(
+    request: ListMountsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ListMountsReply) => void,
+  ): ClientUnaryCall;
+  listMounts(
+    request: ListMountsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ListMountsReply) => void,
+  ): ClientUnaryCall;
+  /** On every node, and for those that come later. */
+  resetMount(
+    request: ResetMountRequest,
+    callback: (error: ServiceError | null, response: ResetMountReply) => void,
+  ): ClientUnaryCall;
+  resetMount(
+    request: ResetMountRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ResetMountReply) => void,
+  ): ClientUnaryCall;
+  resetMount(
+    request: ResetMountRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ResetMountReply) => void,
   ): ClientUnaryCall;
 }
 

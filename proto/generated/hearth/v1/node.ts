@@ -205,6 +205,49 @@ export interface ResetReply {
   bytesFreed: number;
 }
 
+export interface MountsRequest {
+  /** Empty: all projects. */
+  project: string;
+}
+
+export interface MountsReply {
+  mounts: MountUsage[];
+}
+
+/** What `RUN --mount=type=cache` has gathered under one id. */
+export interface MountUsage {
+  scope:
+    | Scope
+    | undefined;
+  /** As the Dockerfile says it: the id, else the target. */
+  id: string;
+  /** "newest" or "union": what becomes of two nodes' contents. */
+  kind: string;
+  /** Unpacked, of the newest snapshot; 0 when there is none. */
+  bytes: number;
+  files: number;
+  /** That were made side by side. */
+  snapshots: number;
+  /** Absent: no step has used it on this node. */
+  lastUsedAt:
+    | Date
+    | undefined;
+  /** By a filled mount, of the step that gained most; 0 when that is not known. */
+  secondsSaved: number;
+  /** "os/arch" of the nodes that it is for. */
+  platform: string;
+}
+
+export interface ResetMountRequest {
+  project: string;
+  id: string;
+}
+
+export interface ResetMountReply {
+  /** That are not restored any more. */
+  snapshots: number;
+}
+
 export interface DrainRequest {
 }
 
@@ -2155,6 +2198,399 @@ export const ResetReply: MessageFns<ResetReply> = {
   },
 };
 
+function createBaseMountsRequest(): MountsRequest {
+  return { project: "" };
+}
+
+export const MountsRequest: MessageFns<MountsRequest> = {
+  encode(message: MountsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.project !== "") {
+      writer.uint32(10).string(message.project);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): MountsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMountsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.project = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<MountsRequest>): MountsRequest {
+    return MountsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<MountsRequest>): MountsRequest {
+    const message = createBaseMountsRequest();
+    message.project = object.project ?? "";
+    return message;
+  },
+};
+
+function createBaseMountsReply(): MountsReply {
+  return { mounts: [] };
+}
+
+export const MountsReply: MessageFns<MountsReply> = {
+  encode(message: MountsReply, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.mounts) {
+      MountUsage.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): MountsReply {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMountsReply();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.mounts.push(MountUsage.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<MountsReply>): MountsReply {
+    return MountsReply.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<MountsReply>): MountsReply {
+    const message = createBaseMountsReply();
+    message.mounts = object.mounts?.map((e) => MountUsage.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseMountUsage(): MountUsage {
+  return {
+    scope: undefined,
+    id: "",
+    kind: "",
+    bytes: 0,
+    files: 0,
+    snapshots: 0,
+    lastUsedAt: undefined,
+    secondsSaved: 0,
+    platform: "",
+  };
+}
+
+export const MountUsage: MessageFns<MountUsage> = {
+  encode(message: MountUsage, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.scope !== undefined) {
+      Scope.encode(message.scope, writer.uint32(10).fork()).join();
+    }
+    if (message.id !== "") {
+      writer.uint32(18).string(message.id);
+    }
+    if (message.kind !== "") {
+      writer.uint32(26).string(message.kind);
+    }
+    if (message.bytes !== 0) {
+      writer.uint32(32).int64(message.bytes);
+    }
+    if (message.files !== 0) {
+      writer.uint32(40).int64(message.files);
+    }
+    if (message.snapshots !== 0) {
+      writer.uint32(48).int32(message.snapshots);
+    }
+    if (message.lastUsedAt !== undefined) {
+      Timestamp.encode(toTimestamp(message.lastUsedAt), writer.uint32(58).fork()).join();
+    }
+    if (message.secondsSaved !== 0) {
+      writer.uint32(65).double(message.secondsSaved);
+    }
+    if (message.platform !== "") {
+      writer.uint32(74).string(message.platform);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): MountUsage {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMountUsage();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.scope = Scope.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.kind = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.bytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.files = longToNumber(reader.int64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.snapshots = reader.int32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.lastUsedAt = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 8: {
+            if (tag !== 65) {
+              break;
+            }
+
+            message.secondsSaved = reader.double();
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.platform = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<MountUsage>): MountUsage {
+    return MountUsage.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<MountUsage>): MountUsage {
+    const message = createBaseMountUsage();
+    message.scope = (object.scope !== undefined && object.scope !== null) ? Scope.fromPartial(object.scope) : undefined;
+    message.id = object.id ?? "";
+    message.kind = object.kind ?? "";
+    message.bytes = object.bytes ?? 0;
+    message.files = object.files ?? 0;
+    message.snapshots = object.snapshots ?? 0;
+    message.lastUsedAt = object.lastUsedAt ?? undefined;
+    message.secondsSaved = object.secondsSaved ?? 0;
+    message.platform = object.platform ?? "";
+    return message;
+  },
+};
+
+function createBaseResetMountRequest(): ResetMountRequest {
+  return { project: "", id: "" };
+}
+
+export const ResetMountRequest: MessageFns<ResetMountRequest> = {
+  encode(message: ResetMountRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.project !== "") {
+      writer.uint32(10).string(message.project);
+    }
+    if (message.id !== "") {
+      writer.uint32(18).string(message.id);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ResetMountRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseResetMountRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.project = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ResetMountRequest>): ResetMountRequest {
+    return ResetMountRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ResetMountRequest>): ResetMountRequest {
+    const message = createBaseResetMountRequest();
+    message.project = object.project ?? "";
+    message.id = object.id ?? "";
+    return message;
+  },
+};
+
+function createBaseResetMountReply(): ResetMountReply {
+  return { snapshots: 0 };
+}
+
+export const ResetMountReply: MessageFns<ResetMountReply> = {
+  encode(message: ResetMountReply, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.snapshots !== 0) {
+      writer.uint32(8).int32(message.snapshots);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ResetMountReply {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseResetMountReply();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.snapshots = reader.int32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ResetMountReply>): ResetMountReply {
+    return ResetMountReply.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ResetMountReply>): ResetMountReply {
+    const message = createBaseResetMountReply();
+    message.snapshots = object.snapshots ?? 0;
+    return message;
+  },
+};
+
 function createBaseDrainRequest(): DrainRequest {
   return {};
 }
@@ -2370,6 +2806,25 @@ export const NodeControlService = {
     responseSerialize: (value: ResetReply): Buffer => Buffer.from(ResetReply.encode(value).finish()),
     responseDeserialize: (value: Buffer): ResetReply => ResetReply.decode(value),
   },
+  /** The cache mounts that the node knows of. */
+  mounts: {
+    path: "/hearth.v1.NodeControl/Mounts" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: MountsRequest): Buffer => Buffer.from(MountsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): MountsRequest => MountsRequest.decode(value),
+    responseSerialize: (value: MountsReply): Buffer => Buffer.from(MountsReply.encode(value).finish()),
+    responseDeserialize: (value: Buffer): MountsReply => MountsReply.decode(value),
+  },
+  resetMount: {
+    path: "/hearth.v1.NodeControl/ResetMount" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ResetMountRequest): Buffer => Buffer.from(ResetMountRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ResetMountRequest => ResetMountRequest.decode(value),
+    responseSerialize: (value: ResetMountReply): Buffer => Buffer.from(ResetMountReply.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ResetMountReply => ResetMountReply.decode(value),
+  },
   /** No new leases from now on; returns when the last one has ended. */
   drain: {
     path: "/hearth.v1.NodeControl/Drain" as const,
@@ -2395,6 +2850,9 @@ export interface NodeControlServer extends UntypedServiceImplementation {
   usage: handleUnaryCall<UsageRequest, NodeCacheUsage>;
   verify: handleServerStreamingCall<VerifyRequest, VerifyEvent>;
   reset: handleUnaryCall<ResetRequest, ResetReply>;
+  /** The cache mounts that the node knows of. */
+  mounts: handleUnaryCall<MountsRequest, MountsReply>;
+  resetMount: handleUnaryCall<ResetMountRequest, ResetMountReply>;
   /** No new leases from now on; returns when the last one has ended. */
   drain: handleUnaryCall<DrainRequest, DrainReply>;
 }
@@ -2470,6 +2928,37 @@ export interface NodeControlClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ResetReply) => void,
+  ): ClientUnaryCall;
+  /** The cache mounts that the node knows of. */
+  mounts(
+    request: MountsRequest,
+    callback: (error: ServiceError | null, response: MountsReply) => void,
+  ): ClientUnaryCall;
+  mounts(
+    request: MountsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: MountsReply) => void,
+  ): ClientUnaryCall;
+  mounts(
+    request: MountsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: MountsReply) => void,
+  ): ClientUnaryCall;
+  resetMount(
+    request: ResetMountRequest,
+    callback: (error: ServiceError | null, response: ResetMountReply) => void,
+  ): ClientUnaryCall;
+  resetMount(
+    request: ResetMountRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ResetMountReply) => void,
+  ): ClientUnaryCall;
+  resetMount(
+    request: ResetMountRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ResetMountReply) => void,
   ): ClientUnaryCall;
   /** No new leases from now on; returns when the last one has ended. */
   drain(request: DrainRequest, callback: (error: ServiceError | null, response: DrainReply) => void): ClientUnaryCall;
