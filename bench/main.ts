@@ -3,6 +3,7 @@ import { describeError } from '../core/errors.ts'
 import { readCommandLine } from './command-line.ts'
 import type { Measurement, ResultHead } from './index.ts'
 import { busyWarning, describeMachine, readVersions } from './machine.ts'
+import { cacheMount } from './measurements/cache-mount.ts'
 import { exportWait } from './measurements/export-wait.ts'
 import { freshNode } from './measurements/fresh-node.ts'
 import { hotOverhead } from './measurements/hot-overhead.ts'
@@ -17,6 +18,7 @@ const measurements: readonly Measurement[] = [
   hotOverhead,
   exportWait,
   freshNode,
+  cacheMount,
   merge,
   routing,
   indexCost,

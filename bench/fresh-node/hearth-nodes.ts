@@ -5,6 +5,8 @@ import { runTimed, startMesh, type TestMesh } from '../../test/harness/index.ts'
 export interface HearthContestants extends AsyncDisposable {
   /** In seconds, on the node that has built the project before. */
   buildHot(args: readonly string[]): Promise<number>
+  /** Resolves when a mount that the first build has filled can be had by other nodes. */
+  mountsTold(): Promise<void>
   /** In seconds, on a node that has just joined. It is gone afterwards. */
   buildFresh(args: readonly string[]): Promise<number>
 }
@@ -27,6 +29,7 @@ export async function startHearthNodes(
   const owned = cleanUp.move()
   return {
     buildHot: (more) => buildOn(mesh, hot, more),
+    mountsTold: () => mountsTold(mesh),
     async buildFresh(more) {
       const fresh = await mesh.addNode()
       await inMesh(mesh, fresh.id)
@@ -62,5 +65,18 @@ async function inMesh(mesh: TestMesh, nodeId: string): Promise<void> {
     if (node?.inMesh === true) return
     if (limit.aborted) throw new Error(`node ${nodeId} did not come into the mesh`)
     await delay(100)
+  }
+}
+
+const toldWithinMs = 120_000
+
+async function mountsTold(mesh: TestMesh): Promise<void> {
+  const limit = AbortSignal.timeout(toldWithinMs)
+  for (;;) {
+    const { stdout } = await mesh.run(['mounts', '--json'])
+    const { nodes } = JSON.parse(stdout) as { nodes: { mounts: { files: number }[] }[] }
+    if (nodes.some(({ mounts }) => mounts.some(({ files }) => files > 0))) return
+    if (limit.aborted) throw new Error('no cache mount was taken a snapshot of')
+    await delay(200)
   }
 }

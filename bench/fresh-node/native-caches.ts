@@ -24,6 +24,8 @@ export interface NativeContestants extends AsyncDisposable {
 export interface NativeOptions {
   registryHost: string
   s3: S3Server
+  /** Those that are to be filled. Default: all. */
+  caches?: readonly NativeCache[]
   /** The workload's, with an output for each contestant. */
   argsOf: (who: string) => readonly string[]
   say: (line: string) => void
@@ -53,7 +55,7 @@ export async function fillNativeCaches(options: NativeOptions): Promise<NativeCo
   const withoutCacheS = await onFreshBuilder(async (build) => {
     const seconds = await build(argsOf('no cache'))
     say(`no cache: ${seconds.toFixed(2)} s`)
-    for (const cache of nativeCaches) {
+    for (const cache of options.caches ?? nativeCaches) {
       // Its image is there too, as after any earlier build of the project.
       await build(['--cache-to', `${places[cache].to},mode=max`, ...argsOf(cache)])
     }

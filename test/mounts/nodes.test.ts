@@ -48,7 +48,20 @@ test('a fresh node has the mounts of others, and two that grew side by side are 
     'two',
     'three',
   ])
+
+  const listed = JSON.parse((await mesh.run(['mounts', '--json'])).stdout) as ListedMounts
+  const mounts = listed.nodes.flatMap((node) => node.mounts)
+  t.is(mounts.length, 3)
+  t.true(mounts.every(({ id, kind }) => id === target && kind === 'union'))
+  const reset = await mesh.run(['mounts', 'reset', target, '--project', 'app'])
+  t.is(reset.exitCode, 0, reset.stderr)
+  t.deepEqual(await runStep(mesh, third, `ls -A ${target}`, target), [])
+  t.deepEqual(await runStep(mesh, first, `ls -A ${target}`, target), [])
 })
+
+interface ListedMounts {
+  nodes: { mounts: { id: string; kind: string }[] }[]
+}
 
 test('the object store keeps mounts for a node that comes when all others are gone', async (t) => {
   await using s3 = await startS3()
