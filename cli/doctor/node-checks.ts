@@ -31,6 +31,8 @@ export function nodeChecks(terminal: Terminal, data: string | undefined): Check[
     ['iptables', () => checkProgram('iptables', 'iptables', env)],
     ['nftables', () => checkProgram('nft', 'nftables', env)],
     ['iproute2', () => checkProgram('ip', 'iproute2', env)],
+    ['curl', () => checkProgram('curl', 'curl', env)],
+    ['zstd', () => checkProgram('zstd', 'zstd', env)],
     ['buildkitd', ({ signal }) => checkBuildkitd(env, signal)],
     ['name servers', () => checkNameServers()],
     ['cgroups', () => checkCgroups()],
