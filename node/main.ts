@@ -36,7 +36,12 @@ import { nativePlatform } from './native-platform.ts'
 import { keepBuildsOut, openPeering } from './peering/index.ts'
 import { createScheduler, slotsOfThisMachine } from './scheduler/index.ts'
 import { createNodeService } from './service.ts'
-import { createBuildPlans } from './steps/index.ts'
+import {
+  createBuildPlans,
+  createStepAdverts,
+  keysInState,
+  type StepAdverts,
+} from './steps/index.ts'
 
 export interface NodeOptions {
   /** Data folder; made if needed, and this node's alone while it runs. */
@@ -121,9 +126,12 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
   const identity = membership.identity()
   const enrolment = membership.enrolment()
   if (enrolment === undefined) throw new Error('a node that has a peer is enrolled')
+  // What it tells of steps is known once the records are open, which need the mesh.
+  let steps: StepAdverts | undefined
+  const further = { entries: () => steps?.entries() ?? [] }
   const peering = stack.use(
     await openPeering(
-      { identity: peer, store, log },
+      { identity: peer, store, further, log },
       {
         folder: inside('mesh'),
         listen: options.meshListen ?? { host: options.listen.host, port: 0 },
@@ -147,6 +155,10 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
       { folder: inside('mounts'), platform },
     ),
   )
+  const stepAdverts = stack.use(
+    createStepAdverts({ records, store, adverts: peering.adverts, log }),
+  )
+  steps = stepAdverts
   // Daemons hand the registry their listeners, and what daemons have made is taken over by the registry: it
   // comes first and learns of the daemons through this.
   let daemons: DaemonPool | undefined
@@ -179,6 +191,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
       {
         folder: inside('buildkit'),
         onIdle: () => disk?.tend(),
+        onStateLost: stepAdverts.cooled,
         registry: {
           ...registryPlace,
           serve: (listener) => registry.serve(listener),
@@ -214,8 +227,10 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
         mounts,
         scheduler,
         expected: plans.of,
-        report: ({ buildId, scope }, solve) =>
-          membership.report({ buildId, nodeId, scope, solves: [solve] }),
+        report({ buildId, scope }, solve) {
+          stepAdverts.used(scope, keysInState(solve.steps))
+          membership.report({ buildId, nodeId, scope, solves: [solve] })
+        },
         log,
       },
       { ...options.listen, identity, registryHost: `${registryPlace.host}:${registryPlace.port}` },
@@ -263,7 +278,11 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
   stack.use(
     membership.announce({
       addresses,
-      load: () => measureLoad({ scheduler, store, disk: budget }, { dataFolder: folder }),
+      load: () =>
+        measureLoad(
+          { scheduler, store, disk: budget, warmSteps: stepAdverts.warmSteps },
+          { dataFolder: folder },
+        ),
       onPolicies(policies) {
         const known = withDefaults(policies)
         const isNew = [...known].some(

@@ -17,7 +17,7 @@ import { createSamples, type Samples } from '../samples.ts'
 import { median, percentile, rounded } from '../statistics.ts'
 
 const catalogue: CatalogueOptions = { nodes: 1_000, digestsPerNode: 100_000, pool: 5_000_000 }
-const routesPerRun = 3_000
+const routesPerRun = 2_000
 const warmUps = 300
 const advertsPerRun = 1_000
 const peers = 50

@@ -2,14 +2,18 @@
  * Where builds are sent, on made-up histories of 200 builds and eight simulated nodes of two slots. The router under
  * test is the coordinator's own; it does not see the real durations, which differ from the recorded ones by
  * 30 %. Each run is another seed, and all policies play the same history.
+ *
+ * And, once, how long the coordinator thinks that real builds will take, and how long they take.
  */
 
 import type { Measurement } from '../index.ts'
 import { type HistoryOptions, makeHistory } from '../routing/history.ts'
 import { hearth, leastLoaded, randomNode, rendezvousHash, stickyHash } from '../routing/policies.ts'
+import { foreseeBuilds, predictionError } from '../routing/real-builds.ts'
 import { seededRandom } from '../routing/seeded-random.ts'
 import { simulate, type World } from '../routing/simulate.ts'
 import { createSamples } from '../samples.ts'
+import { median, rounded } from '../statistics.ts'
 
 const world: World = { nodes: 8, slots: 2, peerBytesPerMs: 100_000, noise: 0.3 }
 
@@ -44,6 +48,12 @@ export const routing: Measurement = {
       }
       say(`history ${run + 1} of ${runs}`)
     }
+    say('real builds on three nodes')
+    const foreseen = await foreseeBuilds(say)
+    for (const [place, { what, predictedS, measuredS }] of foreseen.entries()) {
+      samples.add(place, { who: 'foreseen', what, unit: 's', value: predictedS })
+      samples.add(place, { who: 'took', what, unit: 's', value: measuredS })
+    }
     const worst = (policy: string): number =>
       Math.min(...Object.keys(histories).map((what) => samples.ratio(what, policy, hearth.name)))
     return {
@@ -56,6 +66,7 @@ export const routing: Measurement = {
           rendezvousHash: worst(rendezvousHash.name),
           leastLoaded: worst(leastLoaded.name),
         },
+        predictionMedianError: rounded(median(foreseen.map(predictionError))),
       },
     }
   },

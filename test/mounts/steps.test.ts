@@ -1,6 +1,7 @@
 /** Cache mounts through real steps: what one BuildKit has gathered is there when the next one starts with nothing. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { readdir, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import anyTest, { type TestFn } from 'ava'
 import { type Builder, startBuilder } from '../proxy/builder.ts'
@@ -132,6 +133,24 @@ async function hasTorn(builder: Builder): Promise<boolean> {
   const found = await builder.mountFiles()
   return found.some((file) => path.basename(file) === 'torn')
 }
+
+test.serial(
+  'a mount whose filling was broken off is filled anew before a step sees it',
+  async (t) => {
+    const { builder } = t.context
+    const mount = 'id=half,target=/half,uid=5'
+    await runStep(t.context, 'echo whole >/half/whole', { mount })
+    // As a node leaves it that is killed while it moves the content in.
+    const whole = (await builder.mountFiles()).find((file) => path.basename(file) === 'whole')
+    if (whole === undefined) return t.fail()
+    await writeFile(path.join(path.dirname(whole), 'half'), '')
+    for (const name of await readdir(builder.localMountsFolder)) {
+      if (!/^[0-9a-f]{64}$/.test(name)) continue
+      await writeFile(path.join(builder.localMountsFolder, `${name}.filling`), '')
+    }
+    t.is(await runStep(t.context, 'ls /half', { mount }), 'whole')
+  },
+)
 
 test.serial('a step does not reach the socket on which the node hears of steps', async (t) => {
   await runStep(t.context, 'cd /cache; rm -rf *; echo mine >mine')

@@ -55,8 +55,10 @@ export interface Builder extends AsyncDisposable {
   running(text: string): Promise<void>
   /** Of the daemon that runs at present. */
   readonly daemon: { controlGroup: string; pid(): Promise<number> }
-  /** All files in the snapshots of its BuildKit. */
+  /** Full paths of all files in the snapshots of its BuildKit. */
   mountFiles(): Promise<string[]>
+  /** Where the mounts keep what they know of those of this BuildKit. */
+  readonly localMountsFolder: string
   /** Stops the daemon and deletes BuildKit's state; the cache store stays. */
   forgetBuildkit(): Promise<void>
   /** What the plan of the next builds says. */
@@ -239,10 +241,12 @@ export async function startBuilder(
         await delay(20)
       }
     },
-    mountFiles: () =>
-      readdir(path.join(folder, 'buildkit/app/main/root/runc-overlayfs/snapshots/snapshots'), {
-        recursive: true,
-      }).catch(() => []),
+    async mountFiles() {
+      const all = path.join(folder, 'buildkit/app/main/root/runc-overlayfs/snapshots/snapshots')
+      const names = await readdir(all, { recursive: true }).catch(() => [])
+      return names.map((name) => path.join(all, name))
+    },
+    localMountsFolder: path.join(folder, 'mounts/local'),
     daemon: { controlGroup, pid: () => findDaemon(socket) },
     async forgetBuildkit() {
       // The last connection lets go of the daemon a moment after its build has settled.

@@ -55,6 +55,8 @@ export interface DaemonPoolOptions {
   onIdle?: (scope: Scope) => void
   /** Default 5 s. */
   restMs?: number
+  /** Called when a scope's state was pruned to a size, deleted, or set aside for an empty one. */
+  onStateLost?: (scope: Scope) => void
   /** A daemon's log is begun anew beyond this size, keeping the one before. Default 10 MiB. */
   logBytesMax?: number
   /** When a daemon that does not answer is taken to hang, and replaced. Default: see hang-watch.ts. */
@@ -146,6 +148,7 @@ export async function createDaemonPool(
             {
               ...startOptions,
               signal,
+              onSetAside: () => options.onStateLost?.(scope),
             },
           )
           known.set(key, scope)
@@ -180,13 +183,18 @@ export async function createDaemonPool(
 
     lastUsedAtMs: async (scope) => (await readLastUse(scopeFolder(folder, scope))) ?? 0,
 
-    prune: async (scope, request) => daemonOf(scope).prune(request),
+    async prune(scope, request) {
+      const outcome = await daemonOf(scope).prune(request)
+      if (outcome.type === 'pruned') options.onStateLost?.(scope)
+      return outcome
+    },
 
     removeSetAside: (scope, beforeMs) => removeSetAside(scopeFolder(folder, scope), beforeMs),
 
     async reset(scope) {
       const result = await daemonOf(scope).reset()
       known.delete(scopeId(scope))
+      options.onStateLost?.(scope)
       return result
     },
 

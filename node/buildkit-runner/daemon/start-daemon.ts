@@ -51,12 +51,13 @@ export async function startDaemon(
   deps: StartDeps,
   scope: Scope,
   place: ScopeFolder,
-  options: StartOptions & { signal: AbortSignal },
+  options: StartOptions & { signal: AbortSignal; onSetAside?: () => void },
 ): Promise<RunningDaemon> {
   const first = await tryStart(deps, scope, place, options)
   if (first.type === 'started') return first.daemon
   if (first.reason !== 'corrupt state') throw first.error
   const aside = await setStateAside(place)
+  options.onSetAside?.()
   deps.log.error(
     { scope: scopeId(scope), error: first.error.message, aside },
     'BuildKit cannot open its state: set aside, starting with an empty one',
