@@ -93,10 +93,10 @@ async function tryStart(
     connections.use(await deps.limits.follow(scope, controlGroupOf(network.bridge)))
     process = await spawnDaemon(launch, place.log)
     await claims.recordProcess(scope, process.identity)
-    connecting = connect(deps, process, network, { ...options, connections })
     if (options.steps !== undefined) {
       connections.use(await hearOfSteps(deps, options.steps, { scope, place, process, network }))
     }
+    connecting = connect(deps, process, network, { ...options, connections })
     const [facts] = await Promise.all([
       waitForAnswer(process, socket, { limitMs: startLimitMs, signal }),
       connecting,

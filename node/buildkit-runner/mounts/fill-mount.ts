@@ -20,7 +20,7 @@ import { blobsOf, savedMs } from './document.ts'
 import { readEntries } from './entries.ts'
 import type { Blob, FillOutcome, MountName } from './index.ts'
 import { type KnownSnapshot, lineageOf } from './known-snapshots.ts'
-import type { LocalMount, LocalMounts } from './local-mounts.ts'
+import type { LocalMounts, MountWithBase } from './local-mounts.ts'
 import type { MountPlace } from './locate.ts'
 import type { Pace } from './pace.ts'
 import { contentName, unpack } from './packs.ts'
@@ -46,7 +46,7 @@ export interface EmptyMount {
 }
 
 export type Filled = FillOutcome & {
-  readonly mount?: Pick<LocalMount, 'base' | 'parents' | 'kind'>
+  readonly mount?: Pick<MountWithBase, 'base' | 'parents' | 'kind'>
 }
 
 /** @param heads the newest last; at least one. */

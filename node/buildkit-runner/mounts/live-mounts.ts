@@ -118,13 +118,13 @@ export function createLiveMounts(deps: LiveMountsDeps, options: LiveMountsOption
       name,
       kind: 'newest',
       targets: [target],
-      base: undefined,
       parents: [],
       doubts: [],
       lastUsedAtMs: Date.now(),
     }
     if (step.asksForEmpty) {
       // What comes of it takes the place of all that it was not to begin with.
+      await local.putBase(place.snapshot, undefined)
       await local.put({ ...fresh, parents: lineageOf(heads) })
       return { type: 'left', reason: 'asked for empty' }
     }
@@ -141,8 +141,9 @@ export function createLiveMounts(deps: LiveMountsDeps, options: LiveMountsOption
       { signal },
     )
     const newest = heads.at(-1)?.document
-    const { mount, ...outcome } = filled
-    await local.put({ ...fresh, coldMs: newest?.coldMs, warmMs: newest?.warmMs, ...mount })
+    const { mount: { base, ...more } = { base: undefined }, ...outcome } = filled
+    await local.putBase(place.snapshot, base)
+    await local.put({ ...fresh, coldMs: newest?.coldMs, warmMs: newest?.warmMs, ...more })
     return outcome
   }
 
@@ -204,6 +205,7 @@ export function createLiveMounts(deps: LiveMountsDeps, options: LiveMountsOption
 
   /** A mount with content of which nothing is known: it was there before this was looked at. */
   async function adopt({ place, daemon, name, target }: StepHold): Promise<void> {
+    await local.putBase(place.snapshot, undefined)
     await local.put({
       version: 1,
       snapshot: place.snapshot,
@@ -212,7 +214,6 @@ export function createLiveMounts(deps: LiveMountsDeps, options: LiveMountsOption
       name,
       kind: 'newest',
       targets: [target],
-      base: undefined,
       parents: [],
       doubts: [],
       lastUsedAtMs: Date.now(),
@@ -270,13 +271,18 @@ export function createLiveMounts(deps: LiveMountsDeps, options: LiveMountsOption
     live.taking = abort
     using pin = store.pin(scope, [])
     try {
-      const outcome = await takeSnapshot({ store }, mount, {
-        bytesMax: options.bytesMax,
-        isThere: (blob) => isThere(scope, blob),
-        pin,
-        temporary: daemon.temporary,
-        signal: AbortSignal.any([abort.signal, stopping.signal]),
-      })
+      const base = await local.base(snapshot)
+      const outcome = await takeSnapshot(
+        { store },
+        { ...mount, base },
+        {
+          bytesMax: options.bytesMax,
+          isThere: (blob) => isThere(scope, blob),
+          pin,
+          temporary: daemon.temporary,
+          signal: AbortSignal.any([abort.signal, stopping.signal]),
+        },
+      )
       if (outcome.type === 'none') {
         log.debug(
           { mount: mount.name.id, reason: outcome.reason },
@@ -289,7 +295,9 @@ export function createLiveMounts(deps: LiveMountsDeps, options: LiveMountsOption
       const { document, bytesAdded } = outcome
       const digest = await known.publish(scope, document)
       const parents = [digest, ...document.replaces]
-      await local.put({ ...outcome.mount, ...latest(snapshot), parents })
+      const { base: taken, ...rest } = outcome.mount
+      await local.putBase(snapshot, taken)
+      await local.put({ ...rest, ...latest(snapshot), parents })
       const { bytes, files } = document
       log.info(
         { mount: mount.name.id, bytes, files, bytesAdded },
@@ -317,9 +325,9 @@ export function createLiveMounts(deps: LiveMountsDeps, options: LiveMountsOption
     )
     if (!isNews) return
     const digest = await known.publishEmpty(scope, name)
+    await local.putBase(snapshot, undefined)
     const mount = local.get(snapshot)
-    if (mount !== undefined)
-      await local.put({ ...mount, base: undefined, parents: [digest, ...parents] })
+    if (mount !== undefined) await local.put({ ...mount, parents: [digest, ...parents] })
   }
 
   /** What steps have said meanwhile of what the snapshot does not say. */

@@ -32,7 +32,6 @@ export interface LocalMount {
   readonly kind: MountKind
   /** How steps call it: its targets. */
   readonly targets: readonly string[]
-  readonly base: MountBase | undefined
   /** Snapshots that the base is made of, and those that these had replaced. */
   readonly parents: readonly Digest[]
   /** Times by the kernel's clock, as WalkedEntry.changed has them, between which killed steps may have written. */
@@ -42,10 +41,17 @@ export interface LocalMount {
   readonly lastUsedAtMs: number
 }
 
+/** A mount with what it was when it was last the same as a snapshot: large, so it is read when it is needed. */
+export interface MountWithBase extends LocalMount {
+  readonly base: MountBase | undefined
+}
+
 export interface LocalMounts {
   get(snapshot: string): LocalMount | undefined
   all(): readonly LocalMount[]
   put(mount: LocalMount): Promise<void>
+  base(snapshot: string): Promise<MountBase | undefined>
+  putBase(snapshot: string, base: MountBase | undefined): Promise<void>
   remove(snapshot: string): Promise<void>
   /**
    * Says durably that a step has the mount, so that a next life knows of those that it did not see end.
@@ -73,6 +79,7 @@ export async function openLocalMounts(folder: string): Promise<LocalMounts> {
   const open = new Set<string>()
   const fileOf = (snapshot: string): string => path.join(folder, digestHex(digestOf(snapshot)))
   const markOf = (snapshot: string): string => `${fileOf(snapshot)}.open`
+  const baseOf = (snapshot: string): string => `${fileOf(snapshot)}.base`
   const fillMarkOf = (snapshot: string): string => `${fileOf(snapshot)}.filling`
   const names = new Set(await readdir(folder))
   for (const name of names) {
@@ -80,8 +87,9 @@ export async function openLocalMounts(folder: string): Promise<LocalMounts> {
     const file = path.join(folder, name)
     const mount = await readMount(file)
     if (mount === undefined || !(await isFolder(mount.snapshot))) {
-      await rm(file, { force: true })
-      await rm(`${file}.open`, { force: true })
+      for (const left of ['', '.open', '.base', '.filling']) {
+        await rm(`${file}${left}`, { force: true })
+      }
       continue
     }
     mounts.set(mount.snapshot, mount)
@@ -100,12 +108,18 @@ export async function openLocalMounts(folder: string): Promise<LocalMounts> {
     all: () => [...mounts.values()],
     async put(mount) {
       mounts.set(mount.snapshot, mount)
-      const bytes = await promisify(zstdCompress)(JSON.stringify(mount))
-      await writeFileDurably(fileOf(mount.snapshot), bytes)
+      await writeFileDurably(fileOf(mount.snapshot), JSON.stringify(mount))
+    },
+    base: (snapshot) => readBase(baseOf(snapshot)),
+    async putBase(snapshot, base) {
+      if (base === undefined) return await rm(baseOf(snapshot), { force: true })
+      const bytes = await promisify(zstdCompress)(JSON.stringify(base))
+      await writeFileDurably(baseOf(snapshot), bytes)
     },
     async remove(snapshot) {
       mounts.delete(snapshot)
       await rm(fileOf(snapshot), { force: true })
+      await rm(baseOf(snapshot), { force: true })
     },
     async open(snapshot) {
       const handle = await openFile(markOf(snapshot), 'a')
@@ -133,9 +147,17 @@ export async function openLocalMounts(folder: string): Promise<LocalMounts> {
 
 async function readMount(file: string): Promise<LocalMount | undefined> {
   try {
-    const text = await promisify(zstdDecompress)(await readFile(file))
-    const mount = JSON.parse(text.toString()) as LocalMount
+    const mount = JSON.parse(await readFile(file, 'utf8')) as LocalMount
     return mount.version === 1 ? mount : undefined
+  } catch {
+    return undefined
+  }
+}
+
+async function readBase(file: string): Promise<MountBase | undefined> {
+  try {
+    const text = await promisify(zstdDecompress)(await readFile(file))
+    return JSON.parse(text.toString()) as MountBase
   } catch {
     return undefined
   }

@@ -11,7 +11,7 @@ import { type SnapshotDocument, writeDocument } from './document.ts'
 import { fillMount } from './fill-mount.ts'
 import type { FillOutcome } from './index.ts'
 import type { KnownSnapshot } from './known-snapshots.ts'
-import type { LocalMount } from './local-mounts.ts'
+import type { LocalMount, MountWithBase } from './local-mounts.ts'
 import { createPace } from './pace.ts'
 import { type SnapshotOutcome, takeSnapshot } from './take-snapshot.ts'
 import { walk } from './walk.ts'
@@ -24,13 +24,13 @@ export interface MountBench {
   readonly folder: string
   readonly store: CacheStore
   /** An empty mount of which nothing is known. */
-  newMount(options?: { targets?: string[] }): Promise<LocalMount>
-  take(mount: LocalMount, options?: { bytesMax?: number }): Promise<SnapshotOutcome>
+  newMount(options?: { targets?: string[] }): Promise<MountWithBase>
+  take(mount: MountWithBase, options?: { bytesMax?: number }): Promise<SnapshotOutcome>
   /** Fills a new mount. */
   fill(
     heads: readonly KnownSnapshot[],
     options?: { signal?: AbortSignal },
-  ): Promise<{ outcome: FillOutcome; mount: LocalMount }>
+  ): Promise<{ outcome: FillOutcome; mount: MountWithBase }>
 }
 
 export async function mountBench(t: ExecutionContext): Promise<MountBench> {
@@ -46,7 +46,7 @@ export async function mountBench(t: ExecutionContext): Promise<MountBench> {
     mounts += 1
     const content = path.join(folder, 'snapshots', `${mounts}`, 'fs')
     await mkdir(content, { recursive: true })
-    const mount: LocalMount = {
+    const mount: MountWithBase = {
       version: 1,
       snapshot: content,
       content,

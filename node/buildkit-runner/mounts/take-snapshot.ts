@@ -12,7 +12,7 @@ import { replacesMax } from './document.ts'
 import { type PackedEntry, writeEntries } from './entries.ts'
 import type { Blob } from './index.ts'
 import { kindOf } from './kinds.ts'
-import type { LocalMount } from './local-mounts.ts'
+import type { MountWithBase } from './local-mounts.ts'
 import { writePack } from './packs.ts'
 import { planSnapshot, type SnapshotPlan } from './plan-snapshot.ts'
 import { smallBlobBytesMax, writeBlob } from './small-blobs.ts'
@@ -22,7 +22,7 @@ export type SnapshotOutcome =
   | {
       readonly type: 'taken'
       readonly document: SnapshotDocument
-      readonly mount: LocalMount
+      readonly mount: MountWithBase
       /** What it adds to the store. */
       readonly bytesAdded: number
     }
@@ -42,7 +42,7 @@ export interface SnapshotOptions {
 /** @throws HearthError as packs do. */
 export async function takeSnapshot(
   { store }: { store: CacheStore },
-  mount: LocalMount,
+  mount: MountWithBase,
   options: SnapshotOptions,
 ): Promise<SnapshotOutcome> {
   const { signal, temporary } = options
@@ -115,8 +115,8 @@ async function exists(folder: string): Promise<boolean> {
   )
 }
 
-/** Without what a killed step may have left half-written, and without what lies in such a way that it cannot be had. */
-function sound(entries: readonly WalkedEntry[], { base, doubts }: LocalMount): WalkedEntry[] {
+/** Without what a killed step may have left half-written. */
+function sound(entries: readonly WalkedEntry[], { base, doubts }: MountWithBase): WalkedEntry[] {
   if (doubts.length === 0) return [...entries]
   const known = new Map(base?.entries.map((entry) => [entry.path, entry.changed]))
   return entries.filter(
