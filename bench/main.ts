@@ -10,6 +10,7 @@ import { hotOverhead } from './measurements/hot-overhead.ts'
 import { indexCost } from './measurements/index-cost.ts'
 import { merge } from './measurements/merge.ts'
 import { routing } from './measurements/routing.ts'
+import { scale } from './measurements/scale.ts'
 import { transfer } from './measurements/transfer.ts'
 import { keepResult } from './results.ts'
 import { formatResult } from './table.ts'
@@ -22,6 +23,7 @@ const measurements: readonly Measurement[] = [
   merge,
   routing,
   indexCost,
+  scale,
   transfer,
 ]
 

@@ -57,10 +57,13 @@ export interface Built {
 
 export const project = 'bench'
 
-export async function startSite(): Promise<Site> {
+/** @param options.reach further services on 127.0.0.1, as "host:port", that BuildKit is to reach. */
+export async function startSite(options: { reach?: readonly string[] } = {}): Promise<Site> {
   await using cleanUp = new AsyncDisposableStack()
   const registry = cleanUp.use(await startUpstreamRegistry())
-  const hearth = cleanUp.use(await startHearth({ reach: [registry.host] }))
+  const hearth = cleanUp.use(
+    await startHearth({ reach: [registry.host, ...(options.reach ?? [])] }),
+  )
   const place = createPlace(registry, hearth, () => hearth.buildkitAddress(project))
   const owned = cleanUp.move()
   owned.use(place)

@@ -15,12 +15,13 @@ import { hotBit, keyOfDigest, openDigestIndex } from './digest-index/index.ts'
 import { createFragmentNews, type FragmentSubject } from './fragments/index.ts'
 import {
   createMeshHost,
+  type MeshHost,
   type MeshHostOptions,
   openRoster,
   type PeerIdentity,
 } from './host/index.ts'
 import type { Holder, Mesh } from './index.ts'
-import type { MembershipVerifier } from './membership/index.ts'
+import type { MembershipVerifier, SignedMembership } from './membership/index.ts'
 import { createRelay, hubRole, type RelayOptions, type Ties } from './relay/index.ts'
 
 export interface MeshOptions extends Omit<MeshHostOptions, 'tieTo'> {
@@ -66,10 +67,7 @@ export async function openMesh(
       ),
     )
     const desk = createNewsDesk({ host, index })
-    const isHub = () => {
-      const verdict = deps.verifier.verify(host.membership(), peerId)
-      return verdict.type === 'valid' && verdict.membership.roles.includes(hubRole)
-    }
+    const isHub = createOwnRole(hubRole, { host, verifier: deps.verifier })
     const relay = open.use(
       await createRelay({ host, index, desk, ties, isHub, log }, options.relay),
     )
@@ -114,5 +112,23 @@ export async function openMesh(
   } catch (error) {
     await open.disposeAsync()
     throw error
+  }
+}
+
+/** @returns whether the own membership names the role; asked often, and verified once. */
+function createOwnRole(
+  role: string,
+  { host, verifier }: { host: MeshHost; verifier: MembershipVerifier },
+): () => boolean {
+  const ask = (signed: SignedMembership) => {
+    const verdict = verifier.verify(signed, host.peerId)
+    const hasRole = verdict.type === 'valid' && verdict.membership.roles.includes(role)
+    return { signed, hasRole }
+  }
+  let asked = ask(host.membership())
+  return () => {
+    const signed = host.membership()
+    if (asked.signed !== signed) asked = ask(signed)
+    return asked.hasRole
   }
 }

@@ -64,8 +64,8 @@ async function measureOnce(
   samples: ReturnType<typeof createSamples>,
   say: (line: string) => void,
 ): Promise<void> {
-  await using site = await startSite()
   await using s3 = await startS3()
+  await using site = await startSite({ reach: [new URL(s3.endpoint).host] })
   await using folder = await createTemporaryFolder('export')
   const base = await pushImage(site.registry.host, 'busybox', '1', await busyboxImage())
   const write = (name: string, content: string) => writeFile(path.join(folder.path, name), content)

@@ -42,7 +42,7 @@ export async function createAdvertIntake(deps: {
         })
       serving.add(done)
     },
-    { streamsPerPeerMax: 4 },
+    { streamsPerPeerMax: 4, isForNeighbours: true },
   )
 
   return {

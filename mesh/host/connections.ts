@@ -1,5 +1,5 @@
 /** Connections whose hello is done, newest last for each peer. */
-import type { Connection } from '@libp2p/interface'
+import type { Connection, Stream } from '@libp2p/interface'
 import type { Logger } from '../../core/log.ts'
 import type { PeerEvent } from './index.ts'
 
@@ -13,7 +13,7 @@ export interface Connections {
    * or each closes what the other keeps; and what still has streams is not closed under them.
    */
   closeSuperseded(): void
-  /** Those that are no neighbours and have had no stream between two calls of this. */
+  /** Those that are no neighbours and have had no stream that is needed between two calls of this. */
   closeIdle(): void
   /** Says again of everybody whether it is a neighbour, where that has changed. */
   reconsider(): void
@@ -24,6 +24,7 @@ export interface Connections {
 export function createConnections(options: {
   ownPeerId: string
   isNeighbour: (peerId: string) => boolean
+  isForNeighbours: (protocol: string) => boolean
   log: Logger
 }): Connections {
   const byPeer = new Map<string, Connection[]>()
@@ -35,6 +36,11 @@ export function createConnections(options: {
   const newest = (peerId: string) => byPeer.get(peerId)?.at(-1)
   const emit = (event: PeerEvent) => {
     for (const listener of listeners) listener(event)
+  }
+
+  /** What a peer that takes us for a neighbour has opened is not. */
+  function isNeeded({ direction, protocol }: Stream): boolean {
+    return direction === 'outbound' || !options.isForNeighbours(protocol)
   }
 
   function emitConnected(peerId: string): void {
@@ -68,7 +74,7 @@ export function createConnections(options: {
       idle = new Set()
       for (const [peerId, [connection, ...others]] of byPeer) {
         if (connection === undefined || others.length > 0 || neighbours.has(peerId)) continue
-        if (connection.streams.length > 0) continue
+        if (connection.streams.some(isNeeded)) continue
         if (before.has(connection)) connection.abort(new Error('it is not needed any more'))
         else idle.add(connection)
       }

@@ -110,6 +110,25 @@ test.serial('a stolen membership is refused, and the log names the thief', async
   t.regex(String(line?.reason), /issued to another peer/)
 })
 
+test.serial(
+  'a membership that is known is believed again, and one that differs from it in a bit is not',
+  async (t) => {
+    const realm = createRealm()
+    const [a, b] = [await startPeer(t, realm), await startPeer(t, realm)]
+    const signed = b.membership()
+    t.deepEqual(a.host.learn([signed, signed]), { learned: 2 })
+    for (const place of [0, 70, signed.length - 1]) {
+      const bent = Buffer.from(signed)
+      bent.writeUInt8((signed[place] ?? 0) ^ 1, place)
+      t.deepEqual(a.host.learn([bent]), { learned: 0 }, `at ${place}`)
+    }
+    a.host.setExpelled([b.host.peerId])
+    t.deepEqual(a.host.learn([signed]), { learned: 0 })
+    a.host.setExpelled([])
+    t.deepEqual(a.host.learn([signed]), { learned: 1 })
+  },
+)
+
 test.serial('a membership that another coordinator signed opens nothing', async (t) => {
   const [a, b] = [await startPeer(t, createRealm()), await startPeer(t, createRealm())]
   t.deepEqual(a.host.learn([b.membership()]), { learned: 0 })

@@ -72,9 +72,11 @@ export async function createMeshHost(
     const membership = admission.member(peerId)
     return membership === undefined ? 'passing' : (options.tieTo?.(membership) ?? 'kept')
   }
+  const forNeighbours = new Set<string>()
   const connections = createConnections({
     ownPeerId,
     isNeighbour: (peerId) => tieOf(peerId) !== 'passing',
+    isForNeighbours: (protocol) => forNeighbours.has(protocol),
     log,
   })
   const strangers = createStrangers(
@@ -245,8 +247,7 @@ export async function createMeshHost(
     membership: () => own,
     learn(memberships) {
       let learned = 0
-      for (const signed of memberships) {
-        const verdict = admission.admit(signed, undefined)
+      for (const verdict of admission.admitAll(memberships)) {
         if (verdict.type === 'refused') {
           log.info({ reason: verdict.reason }, 'a membership that was told of does not count')
         } else if (verdict.membership.peerId !== ownPeerId) {
@@ -276,6 +277,7 @@ export async function createMeshHost(
         log.warn({ peer: connection.remotePeer.toString(), protocol }, 'a stranger was turned away')
         connection.abort(new Error('no member'))
       }
+      if (handleOptions.isForNeighbours === true) forNeighbours.add(protocol)
       await peer.handle(protocol, guarded, {
         maxInboundStreams: handleOptions.streamsPerPeerMax ?? 32,
         maxOutboundStreams: handleOptions.streamsPerPeerMax ?? 32,

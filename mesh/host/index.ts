@@ -38,7 +38,7 @@ export interface MeshHost extends AsyncDisposable {
   handle(
     protocol: string,
     handler: (stream: FramedStream, peerId: string) => void,
-    options?: { streamsPerPeerMax?: number },
+    options?: HandleOptions,
   ): Promise<void>
   /**
    * Opens a stream on the newest connection, dialling if there is none.
@@ -51,6 +51,12 @@ export interface MeshHost extends AsyncDisposable {
   onPeer(listener: (event: PeerEvent) => void): Disposable
   /** Called when a peer has become a member, connected or not, and when its membership was renewed. */
   onMember(listener: (membership: Membership) => void): Disposable
+}
+
+export interface HandleOptions {
+  streamsPerPeerMax?: number
+  /** Peers open such streams to all their neighbours. They keep no connection to a peer that is none of ours. */
+  isForNeighbours?: boolean
 }
 
 /**

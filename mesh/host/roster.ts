@@ -8,7 +8,8 @@ import type { SignedMembership } from '../membership/index.ts'
 export interface Roster extends AsyncDisposable {
   list(): SignedMembership[]
   get(peerId: string): SignedMembership | undefined
-  put(peerId: string, membership: SignedMembership): void
+  /** All in one transaction: each waits for the disk, and a large mesh is told of at once. */
+  put(memberships: ReadonlyMap<string, SignedMembership>): void
   remove(peerId: string): void
   /** Peers that are no members whatever they show. */
   expelled(): string[]
@@ -34,7 +35,11 @@ export function openRoster(folder: string): Roster {
   return {
     list: () => Array.from(members.getRange(), ({ value }) => value),
     get: (peerId) => members.get(peerId),
-    put: (peerId, membership) => void members.putSync(peerId, Buffer.from(membership)),
+    put(memberships) {
+      root.transactionSync(() => {
+        for (const [peerId, signed] of memberships) members.putSync(peerId, Buffer.from(signed))
+      })
+    },
     remove: (peerId) => void members.removeSync(peerId),
     expelled: () => Array.from(expelled.getKeys()),
     setExpelled(peerIds) {

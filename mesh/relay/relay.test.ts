@@ -168,6 +168,9 @@ test.serial(
     }
     for (const [number, peer] of all.entries()) await peer.adverts.publish([held(number)])
     await allKnowAll(all)
+    for (const peer of [first, ...nodes]) {
+      await eventually(() => connectionsOf(peer) === 2, 'the end of passing connections', limitMs)
+    }
     t.pass()
   },
 )

@@ -48,6 +48,8 @@ interface ScopeSteps {
 
 /** Steps of one scope that are remembered as hot; beyond it all of them count as held. */
 const hotMax = 50_000
+/** Told in one turn of the event loop. */
+const stepsPerTurn = 500
 
 /** Of the steps of a solve, those whose results are in BuildKit's state now. */
 export function keysInState(steps: readonly Step[]): Digest[] {
@@ -67,6 +69,7 @@ export function createStepAdverts(
   const { records, store, adverts, log } = deps
   const scopes = new Map<string, ScopeSteps>()
   const changed = new Set<ScopeSteps>()
+  let underWay: { readonly steps: ScopeSteps; readonly keys: Digest[] } | undefined
   let timer: NodeJS.Timeout | undefined
   let isClosed = false
 
@@ -85,19 +88,36 @@ export function createStepAdverts(
     if (!isClosed) timer ??= setTimeout(tellNext, options.gatherMs ?? 300)
   }
 
-  /** One scope in each turn of the event loop: a node that starts has all of them to tell. */
+  /** A few steps in each turn of the event loop: a scope may have tens of thousands. */
   function tellNext(): void {
     const [next] = changed
-    if (next !== undefined) {
+    if (underWay === undefined && next !== undefined) {
       changed.delete(next)
-      tell(next)
+      underWay = begin(next)
     }
-    timer = changed.size > 0 && !isClosed ? setTimeout(tellNext, 0) : undefined
+    if (underWay !== undefined) {
+      tell(underWay.steps, underWay.keys.splice(-stepsPerTurn))
+      if (underWay.keys.length === 0) underWay = undefined
+    }
+    const isDone = underWay === undefined && changed.size === 0
+    timer = isDone || isClosed ? undefined : setTimeout(tellNext, 0)
+  }
+
+  /** All of its steps that may have to be told. */
+  function begin(steps: ScopeSteps): { steps: ScopeSteps; keys: Digest[] } | undefined {
+    try {
+      if (steps.isStale) readLayers(steps)
+    } catch (error) {
+      log.warn({ reason: describeError(error) }, 'the results of steps cannot be told')
+      return undefined
+    }
+    const { layers, hot, told } = steps
+    return { steps, keys: [...new Set([...layers.keys(), ...hot, ...told.keys()])] }
   }
 
   function readLayers(steps: ScopeSteps): void {
-    steps.isStale = false
     steps.layers = records.stepLayers(steps.scope)
+    steps.isStale = false
     steps.users.clear()
     for (const [key, layers] of steps.layers) {
       for (const { digest } of layers) {
@@ -108,28 +128,23 @@ export function createStepAdverts(
     }
   }
 
-  function entryOf({ scope, layers, hot }: ScopeSteps, key: Digest): Entry | undefined {
-    const chain = layers.get(key)
-    const isHot = hot.has(key)
-    const isHeld = chain?.every(({ digest, size }) => store.stat(scope, digest)?.size === size)
-    if (!isHot && isHeld !== true) return undefined
-    const size = (chain ?? []).reduce((sum, layer) => sum + layer.size, 0)
-    return { key: keyOfStep(scope, key), size, heat: isHot ? 'hot' : 'held' }
-  }
-
   /** Says what is other than what was said. */
-  function tell(steps: ScopeSteps): void {
-    const { told } = steps
+  function tell(steps: ScopeSteps, keys: readonly Digest[]): void {
+    const { scope, layers, hot, told } = steps
+    const isHere = rememberAnswers(({ digest, size }: BlobInfo) => {
+      return store.stat(scope, digest)?.size === size
+    })
+    const entryOf = (key: Digest): Entry | undefined => {
+      const chain = layers.get(key)
+      const isHot = hot.has(key)
+      if (!isHot && chain?.every(isHere) !== true) return undefined
+      const size = (chain ?? []).reduce((sum, layer) => sum + layer.size, 0)
+      return { key: keyOfStep(scope, key), size, heat: isHot ? 'hot' : 'held' }
+    }
     const gained: Entry[] = []
     const lost: IndexKey[] = []
-    try {
-      if (steps.isStale) readLayers(steps)
-    } catch (error) {
-      log.warn({ reason: describeError(error) }, 'the results of steps cannot be told')
-      return
-    }
-    for (const key of new Set([...steps.layers.keys(), ...steps.hot, ...told.keys()])) {
-      const [before, now] = [told.get(key), entryOf(steps, key)]
+    for (const key of keys) {
+      const [before, now] = [told.get(key), entryOf(key)]
       if (now === undefined) {
         if (before === undefined) continue
         lost.push(before.key)
@@ -208,5 +223,15 @@ export function createStepAdverts(
       listening[Symbol.dispose]()
       watching[Symbol.dispose]()
     },
+  }
+}
+
+/** Steps share most of their layers. For one turn of the event loop: then the store may have others. */
+function rememberAnswers(ask: (blob: BlobInfo) => boolean): (blob: BlobInfo) => boolean {
+  const answers = new Map<Digest, boolean>()
+  return (blob) => {
+    const known = answers.get(blob.digest) ?? ask(blob)
+    answers.set(blob.digest, known)
+    return known
   }
 }
