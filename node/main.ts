@@ -8,6 +8,7 @@ import { formatAddress } from '../core/grpc-server.ts'
 import { gib } from '../core/limits.ts'
 import type { Logger } from '../core/log.ts'
 import { packageVersion } from '../core/package-folder.ts'
+import { makeScope } from '../core/scope.ts'
 import { openPeerIdentity } from '../mesh/index.ts'
 import type { CachePolicy } from '../proto/generated/hearth/v1/node.ts'
 import {
@@ -40,6 +41,7 @@ import {
   createBuildPlans,
   createStepAdverts,
   keysInState,
+  mountsToRun,
   type StepAdverts,
 } from './steps/index.ts'
 
@@ -252,7 +254,12 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
             await membership.settled(buildId, waiting)
           },
         },
-        onLeaseAsked: plans.expect,
+        onLeaseAsked(request) {
+          plans.expect(request)
+          const { scope } = request
+          if (scope === undefined) return
+          mounts.expect(makeScope(scope.project, scope.line), mountsToRun(request))
+        },
         log,
       },
       { host: options.listen.host, port: 0, nodeId, identity },

@@ -33,6 +33,12 @@ export interface Mounts extends AsyncDisposable {
   learn(scope: Scope): MountLessons
   /** Gets what others know of the scope, within limits; never rejects. For the time before its steps run. */
   ready(scope: Scope, options: { signal: AbortSignal }): Promise<void>
+  /**
+   * Steps with mounts of these ids will run soon: what is known of them and this node has not is brought, behind what
+   * somebody waits for.
+   * @param ids as operations have them.
+   */
+  expect(scope: Scope, ids: readonly string[]): void
   list(): MountState[]
   /**
    * Forgets all snapshots of a project's mounts of this id, here and on all nodes; steps that find an empty mount

@@ -9,7 +9,7 @@ import { gib } from '../../../core/limits.ts'
 import { type Scope, type ScopeId, scopeId } from '../../../core/scope.ts'
 import type { SteppingDaemon } from '../daemon/index.ts'
 import { createMountArrivals } from './arrivals.ts'
-import { keyOfMount, savedMs } from './document.ts'
+import { blobsOf, keyOfMount, savedMs } from './document.ts'
 import type { Blob, MountName, MountState, Mounts, MountsDeps, MountsOptions } from './index.ts'
 import { openKnownSnapshots } from './known-snapshots.ts'
 import { createLiveMounts } from './live-mounts.ts'
@@ -93,6 +93,32 @@ export async function createMounts(deps: MountsDeps, options: MountsOptions): Pr
       }),
     )
     return held.some(Boolean)
+  }
+
+  /** Of mounts that this node has filled already there is nothing to bring. */
+  async function bringAhead(scope: Scope, ids: ReadonlySet<string>): Promise<void> {
+    await ready(scope, { signal: nothingMore.signal })
+    const here = new Set(
+      local
+        .all()
+        .filter((mount) => scopeId(mount.scope) === scopeId(scope))
+        .map(({ name }) => keyOfMount(name)),
+    )
+    const names = new Map(
+      known
+        .of(scope)
+        .map(({ document }) => document.mount)
+        .filter((name) => ids.has(name.id) && name.platform === platform)
+        .map((name) => [keyOfMount(name), name]),
+    )
+    for (const [key, name] of names) {
+      if (here.has(key)) continue
+      for (const { document } of known.heads(scope, name)) {
+        for (const blob of blobsOf(document)) {
+          await sources?.bring(scope, blob, { isAhead: true, signal: nothingMore.signal })
+        }
+      }
+    }
   }
 
   async function forgetProject(project: string): Promise<number> {
@@ -197,6 +223,13 @@ export async function createMounts(deps: MountsDeps, options: MountsOptions): Pr
     },
     learn: (scope) => tableOf(scope).learn(),
     ready,
+    expect(scope, ids) {
+      if (ids.length === 0) return
+      bringAhead(scope, new Set(ids)).catch((error: unknown) => {
+        const reason = describeError(error)
+        log.info({ scope: scopeId(scope), reason }, 'a cache mount was not brought ahead')
+      })
+    },
     list,
     async reset(project, id) {
       if (id === undefined) return forgetProject(project)
