@@ -7,6 +7,7 @@ import { lockFolder } from '../core/folder-lock.ts'
 import { claimDataFolder } from '../core/format-version.ts'
 import { formatAddress, startGrpcServer } from '../core/grpc-server.ts'
 import type { Logger } from '../core/log.ts'
+import type { RelayOptions } from '../mesh/index.ts'
 import {
   AdminService,
   BuildsService,
@@ -38,6 +39,8 @@ export interface CoordinatorOptions {
   listen: { host: string; port: number }
   /** Of its peer in the mesh. Port 0: the one of the last time, else any free one. Default: so, on the same host. */
   meshListen?: { host: string; port: number } | undefined
+  /** When and how a large mesh relays. Default: mesh/limits.ts. */
+  relay?: RelayOptions
   log: Logger
   /** Gives the start up. A coordinator that runs is stopped by disposing of it. */
   signal: AbortSignal
@@ -88,7 +91,10 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   const mesh = stack.use(
     await openCoordinatorMesh(
       { state, log },
-      { folder, listen: options.meshListen ?? { host: options.listen.host, port: 0 }, now },
+      {
+        ...{ folder, now, listen: options.meshListen ?? { host: options.listen.host, port: 0 } },
+        ...(options.relay === undefined ? {} : { relay: options.relay }),
+      },
     ),
   )
   const peerOf = (nodeId: string) => directory.get(nodeId)?.peerId

@@ -11,6 +11,7 @@ import {
   type MembershipVerifier,
   openMesh,
   type PeerIdentity,
+  type RelayOptions,
 } from '../../mesh/index.ts'
 import { startOnLastPort } from '../../mesh/last-port.ts'
 import type { CacheStore } from '../cache-store/index.ts'
@@ -25,6 +26,8 @@ export interface PeeringOptions {
   enrolment: PeerEnrolment
   /** The node's certificate and key. */
   identity: TlsIdentity
+  /** When and how a large mesh relays. Default: mesh/limits.ts. */
+  relay?: RelayOptions
 }
 
 /** @throws HearthError `environment` when it cannot listen, `forbidden` when the membership is not this peer's. */
@@ -61,6 +64,7 @@ export async function openPeering(
             advertises: true,
             listen: [formatMeshAddress({ host, port })],
             membership: options.enrolment.membership,
+            ...(options.relay === undefined ? {} : { relay: options.relay }),
           },
         ),
       (opened) => portOf(opened.host.addresses()),

@@ -7,7 +7,7 @@ import type { Digest } from '../../core/digest.ts'
 import { digestOf } from '../../core/digest.ts'
 import { type Logger, silentLogger } from '../../core/log.ts'
 import { makeScope } from '../../core/scope.ts'
-import { openPeerIdentity } from '../../mesh/index.ts'
+import { openPeerIdentity, type RelayOptions } from '../../mesh/index.ts'
 import { type CacheStore, openCacheStore } from '../../node/cache-store/index.ts'
 import { type BlobSources, createSources } from '../../node/cache-store/sources/index.ts'
 import { joinCoordinator, type Membership } from '../../node/membership.ts'
@@ -41,6 +41,7 @@ export interface PeeringNodeOptions {
   heard?: boolean
   /** By which it renews what it has. */
   now?: () => number
+  relay?: RelayOptions
 }
 
 export async function startPeeringNode(options: PeeringNodeOptions): Promise<PeeringNode> {
@@ -77,6 +78,7 @@ export async function startPeeringNode(options: PeeringNodeOptions): Promise<Pee
         listen: { host: '127.0.0.1', port: 0 },
         enrolment,
         identity: membership.identity(),
+        ...(options.relay === undefined ? {} : { relay: options.relay }),
       },
     ),
   )
@@ -130,7 +132,7 @@ export interface PeeringMesh extends AsyncDisposable {
 }
 
 export async function startPeeringMesh(
-  options: { heartbeatMs?: number } = {},
+  options: { heartbeatMs?: number; relay?: RelayOptions } = {},
 ): Promise<PeeringMesh> {
   await using stack = new AsyncDisposableStack()
   const { path: folder } = stack.use(await createTemporaryFolder('peering'))
@@ -155,6 +157,7 @@ export async function startPeeringMesh(
         coordinator: mesh.coordinator,
         folder: path.join(folder, name),
         ...(joinToken === undefined ? {} : { joinToken }),
+        ...(options.relay === undefined ? {} : { relay: options.relay }),
         ...more,
       })
       return nodes.use(node)

@@ -280,3 +280,45 @@ test.serial(
     t.is(one.peering.mesh.index.nodes().filter(({ alive }) => alive).length, 2)
   },
 )
+
+test.serial(
+  'nodes become hubs by their heartbeats, and stay hubs while the coordinator is away',
+  async (t) => {
+    await using mesh = await startPeeringMesh({ relay: { fullMeshMax: 4, gapMs: 100 } })
+    const nodes = [await mesh.add('n0'), await mesh.add('n1')]
+    for (const name of ['n2', 'n3', 'n4']) nodes.push(await mesh.add(name))
+    const standing = (node: (typeof nodes)[number]) => node.peering.mesh.relay.standing()
+    const areHubs = () => nodes.filter((node) => standing(node).isHub)
+    await eventually(areHubs, (hubs) => hubs.length === 3)
+    await eventually(
+      () => nodes.map(standing),
+      (all) => all.every(({ isFullMesh, hubs }) => !isFullMesh && hubs.length === 2),
+    )
+    const [leaf, other] = nodes.filter((node) => !standing(node).isHub)
+    if (leaf === undefined || other === undefined) return t.fail()
+    const early = await leaf.hold(randomBytes(5_000))
+    await eventually(
+      () => other.holders(early),
+      (holders) => holders.join() === leaf.id,
+    )
+    await other.sources.bring(scope, { digest: early, size: 5_000 }, { signal: limit() })
+    t.truthy(other.store.stat(scope, early))
+    using client = connectTestClient(mesh.coordinator, mesh.coordinator.adminToken)
+    await eventually(
+      () => client.nodes(),
+      (reply) => reply.nodes.every(({ inMesh }) => inMesh),
+    )
+
+    await mesh.coordinator[Symbol.asyncDispose]()
+    const [hub] = areHubs()
+    if (hub === undefined) return t.fail()
+    await hub[Symbol.asyncDispose]()
+    const again = await mesh.add(path.basename(hub.folder), { heard: false })
+    t.true(standing(again).isHub)
+    const late = await again.hold(randomBytes(5_000))
+    await eventually(
+      () => [leaf, other].map((node) => node.holders(late).join()),
+      (holders) => holders.every((each) => each === hub.id),
+    )
+  },
+)
