@@ -29,6 +29,7 @@ async function runStep(
   turn += 1
   await using context = await createContext(
     [
+      'FROM base',
       `RUN --mount=type=cache,${mount} echo turn ${turn}; { ${command}; } 2>&1 | sed 's/^/out: /'`,
     ].join('\n'),
   )
@@ -149,6 +150,31 @@ test.serial(
       await writeFile(path.join(builder.localMountsFolder, `${name}.filling`), '')
     }
     t.is(await runStep(t.context, 'ls /half', { mount }), 'whole')
+  },
+)
+
+test.serial(
+  "a mount that begins with somebody's content is left alone, one that is read-only is filled",
+  async (t) => {
+    const { builder } = t.context
+    const from = 'id=from,target=/from,from=base,source=/bin'
+    t.is(
+      await runStep(t.context, 'ls /from/busybox; echo new >/from/new', { mount: from }),
+      '/from/busybox',
+    )
+    t.false(builder.mounts.list().some(({ id }) => id === 'from'))
+    await runStep(t.context, 'echo kept >/kept/file', { mount: 'id=kept,target=/kept' })
+    await builder.forgetBuildkit()
+    t.is(
+      await runStep(t.context, 'ls /from/new /from/busybox', { mount: from }).then((said) =>
+        said.includes('/from/busybox'),
+      ),
+      true,
+    )
+    t.is(
+      await runStep(t.context, 'cat /kept/file', { mount: 'id=kept,target=/kept,readonly' }),
+      'kept',
+    )
   },
 )
 
