@@ -104,7 +104,8 @@ test('a node that is killed in mid-upload goes on with the queue when it starts 
 
   const { store } = await temporaryStore(t, { folder: `${folder}/store` })
   const { tier } = await startNode(t, s3(), url, { folder, store })
-  t.is(tier.state().queuedFragments, 2)
+  // The small one may have been through.
+  t.true(tier.state().queuedFragments > 0)
   await until(() => tier.state().queuedFragments === 0)
   t.is((await tier.fragments(scope, all)).length, 2)
   for (const blob of blobs) {
