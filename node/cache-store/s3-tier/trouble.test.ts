@@ -28,7 +28,7 @@ for (const [what, fault] of outages) {
     const proxy = await startFaultyProxy(t, s3())
     const { log, said } = collectLog()
     const url = ownPlace(s3())
-    const limits = { stallMs: 100 }
+    const limits = { stallMs: 1_000 }
     const { store, tier } = await startNode(t, proxy.server, url, { log, limits })
     const before = await makeFragment(store, [1000])
     await tier.keep(scope, before)
