@@ -15,6 +15,7 @@ export interface BuildForecast extends PlanForecast {
   /** The plans, with what their steps last took. */
   readonly plans: readonly Plan[]
   readonly aroundMs: number
+  readonly aroundReusedMs: number
 }
 
 export interface ForecastDeps {
@@ -27,8 +28,9 @@ export interface ForecastDeps {
 const warmNodesMax = 16
 const idleNodesMax = 8
 
-/** Under this name durations keep what a project's builds take besides their steps. */
+/** Under these names durations keep what a project's builds take besides their steps, if any of those runs. */
 const aroundSteps = 'around the steps'
+const aroundNoSteps = 'around no steps'
 
 /** Until a project's first builds have been measured. */
 const usualAroundMs = 1_500
@@ -53,7 +55,8 @@ export function forecastBuild(
   )
   const forecast = forecastPlan(planned, { heat: view.table(shortlist(nodes, spared)), rates })
   const aroundMs = state.steps.lastRanMs(scope.project, aroundSteps) || usualAroundMs
-  return { ...forecast, plans: timed, aroundMs }
+  const aroundReusedMs = state.steps.lastRanMs(scope.project, aroundNoSteps) || aroundMs
+  return { ...forecast, plans: timed, aroundMs, aroundReusedMs }
 }
 
 function withDurations(state: State, scope: Scope, steps: readonly PlannedStep[]): PlannedStep[] {
@@ -93,15 +96,16 @@ function occupied(node: Candidate): number {
 
 /**
  * One more build has shown what goes on around the steps.
- * @param tookMs from the decision to the end, without what was waited for and without its steps.
+ * @param around.tookMs from the decision to the end, without what was waited for and without its steps.
  */
 export function learnAround(
   state: State,
   project: string,
-  tookMs: number,
+  around: { tookMs: number; hasRun: boolean },
   options: { nowMs: number },
 ): void {
-  const before = state.steps.lastRanMs(project, aroundSteps)
-  const next = before === 0 ? tookMs : before + (tookMs - before) / 2
-  state.steps.put(project, aroundSteps, Math.max(1, Math.round(next)), options.nowMs)
+  const name = around.hasRun ? aroundSteps : aroundNoSteps
+  const before = state.steps.lastRanMs(project, name)
+  const next = before === 0 ? around.tookMs : before + (around.tookMs - before) / 2
+  state.steps.put(project, name, Math.max(1, Math.round(next)), options.nowMs)
 }

@@ -19,8 +19,9 @@ export function learnFromEnd(
   const planned = place.plans.flatMap(({ steps }) => steps)
   if (planned.length === 0) return
   const tookMs = options.nowMs - place.grantedAtMs
-  const aroundMs = tookMs - pathMs(planned, build.solves) - place.layersMs
-  learnAround(state, build.project, Math.max(0, aroundMs), options)
+  const ranMs = pathMs(planned, build.solves)
+  const aroundMs = Math.max(0, tookMs - ranMs - place.layersMs)
+  learnAround(state, build.project, { tookMs: aroundMs, hasRun: ranMs > 0 }, options)
 }
 
 /** What the longest chain of steps that ran has taken. */

@@ -153,8 +153,8 @@ function expectOn(
   if (forecast === undefined || priced === undefined) {
     return { nodeId, workMs: usualDurationMs(deps.state, build), plans: [], layersMs: 0 }
   }
-  const { moveMs = 0, unpackMs = 0, runMs = 0 } = priced.estimate
-  const workMs = unpackMs + runMs + forecast.aroundMs
+  const { moveMs = 0, unpackMs = 0, runMs = 0, aroundMs = 0 } = priced.estimate
+  const workMs = unpackMs + runMs + aroundMs
   return { nodeId, workMs, plans: forecast.plans, layersMs: moveMs + unpackMs }
 }
 

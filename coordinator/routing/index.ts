@@ -35,6 +35,8 @@ export interface RouteRequest {
         warmth(nodeId: string): Warmth
         /** What the project's builds take besides their steps: connecting, the context, the result. */
         readonly aroundMs?: number
+        /** The same for those that run no step, where it is known. */
+        readonly aroundReusedMs?: number
       }
     | undefined
 }
@@ -42,6 +44,8 @@ export interface RouteRequest {
 /** What a build would cost on one node. */
 export interface Estimate extends Partial<Work> {
   readonly queueMs: number
+  /** Besides the steps. */
+  readonly aroundMs?: number
   /** From now to the build's end; without a forecast, to its beginning. */
   readonly endMs: number
 }

@@ -190,3 +190,19 @@ test('estimates that are alike leave a build where the project was last', (t) =>
   const request = ask({ forecast: forecastWith([], 1_000_000), lastNodeId: 'b' })
   t.is(order(nodes, request)[0], 'b')
 })
+
+test('what a build takes besides its steps counts by whether one of them has to run', (t) => {
+  const around = { aroundMs: 2_000, aroundReusedMs: 500 }
+  const endMs = (layers: readonly Layer[] | undefined, isHot: boolean): number | undefined => {
+    const forecast = {
+      steps: [{ inputs: [], runMs: 10_000, layers }],
+      warmth: () => ({ isHot: () => isHot, bringMs: () => 100 }),
+      ...around,
+    }
+    const decision = route([node('a')], ask({ forecast }))
+    return decision.type === 'chosen' ? decision.estimate.endMs : undefined
+  }
+  t.is(endMs([layer], true), 500)
+  t.is(endMs([layer], false), 100 + 2_000 + 500, 'brought and unpacked')
+  t.is(endMs(undefined, false), 10_000 + 2_000)
+})

@@ -109,8 +109,10 @@ function estimateFor(node: Candidate, { forecast }: RouteRequest): Estimate {
   const work = estimateWork(forecast.steps, forecast.warmth(node.id))
   // What is missing is fetched while the build waits for its slot.
   const waitMs = Math.max(queueMs, work.moveMs)
-  const endMs = waitMs + work.unpackMs + work.runMs + (forecast.aroundMs ?? 0)
-  return { ...work, queueMs, endMs }
+  const { aroundMs: usualMs = 0, aroundReusedMs = usualMs } = forecast
+  const aroundMs = work.runMs === 0 ? aroundReusedMs : usualMs
+  const endMs = waitMs + work.unpackMs + work.runMs + aroundMs
+  return { ...work, queueMs, aroundMs, endMs }
 }
 
 /** Builds that somebody else has placed there: those that run are at any point of their way. */

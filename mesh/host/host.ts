@@ -289,19 +289,22 @@ export async function createMeshHost(
       }
       const openOn = async (connection: Connection) =>
         frameStream(await connection.newStream(protocol, { signal }))
-      const connection = connections.newest(peerId)
-      try {
-        return await openOn(connection ?? (await dial(peerId, signal)))
-      } catch (error) {
-        if (signal.aborted) throw toHearthError(error)
-        // Where both sides dialled at once, the connection may be closed in favour of the other just now.
-        const other = connections.newest(peerId)
-        if (connection !== undefined && other !== undefined && other !== connection) {
-          return await openOn(other)
+      // Where both sides dialled at once, a connection may be closed in favour of the other just now.
+      for (let mayTryAgain = true; ; mayTryAgain = false) {
+        const connection = connections.newest(peerId)
+        try {
+          return await openOn(connection ?? (await dial(peerId, signal)))
+        } catch (error) {
+          if (signal.aborted) throw toHearthError(error)
+          const isGone = connection?.status !== 'open' || connections.newest(peerId) !== connection
+          if (mayTryAgain && connection !== undefined && isGone) {
+            if (connection.status !== 'open') connections.remove(connection)
+            continue
+          }
+          throw new HearthError('unavailable', `the peer ${peerId} cannot be reached`, {
+            cause: error,
+          })
         }
-        throw new HearthError('unavailable', `the peer ${peerId} cannot be reached`, {
-          cause: error,
-        })
       }
     },
     reconsider() {

@@ -28,7 +28,7 @@ for (const [what, fault] of outages) {
     const proxy = await startFaultyProxy(t, s3())
     const { log, said } = collectLog()
     const url = ownPlace(s3())
-    const limits = { stallMs: 100 }
+    const limits = { stallMs: 1_000 }
     const { store, tier } = await startNode(t, proxy.server, url, { log, limits })
     const before = await makeFragment(store, [1000])
     await tier.keep(scope, before)
@@ -104,7 +104,8 @@ test('a node that is killed in mid-upload goes on with the queue when it starts 
 
   const { store } = await temporaryStore(t, { folder: `${folder}/store` })
   const { tier } = await startNode(t, s3(), url, { folder, store })
-  t.is(tier.state().queuedFragments, 2)
+  // The small one may have been through.
+  t.true(tier.state().queuedFragments > 0)
   await until(() => tier.state().queuedFragments === 0)
   t.is((await tier.fragments(scope, all)).length, 2)
   for (const blob of blobs) {
