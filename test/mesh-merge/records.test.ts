@@ -108,7 +108,9 @@ test('a fragment is kept once another node has all of it, which then outlives it
   await serves(late, 'abc')
   for (const name of 'abc') {
     const blob = { digest: digestOf(layerBytes(name)), size: layerBytes(name).length }
-    t.like(await late.sources.bring(scope, blob, { signal }), { type: 'brought' })
+    // It may have made second copies already.
+    const { type } = await late.sources.bring(scope, blob, { signal })
+    t.true(type === 'brought' || type === 'held', type)
   }
 })
 
