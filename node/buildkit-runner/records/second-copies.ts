@@ -37,6 +37,8 @@ export interface CopyCandidate {
 export interface SecondCopiesOptions {
   /** The first in the order begins this long after the statement: adverts are slower. Default 1 s. */
   firstMs?: number
+  /** As much later with what is called kept: most of it has its two places, which their adverts will say. Default 5 s. */
+  keptMs?: number
   /** Each further one, if it is not kept by then. Default 30 s. */
   eachMs?: number
 }
@@ -65,7 +67,7 @@ const pauseMsMax = 1_000
 
 export function createSecondCopies(
   deps: SecondCopiesDeps,
-  { firstMs = 1_000, eachMs = 30_000 }: SecondCopiesOptions = {},
+  { firstMs = 1_000, keptMs = 5_000, eachMs = 30_000 }: SecondCopiesOptions = {},
 ): SecondCopies {
   const { store, sources, log } = deps
   const waiting = new Map<string, Waiting>()
@@ -77,10 +79,11 @@ export function createSecondCopies(
   function isTurn(each: Waiting): boolean {
     const nowMs = performance.now()
     if (nowMs < each.notBeforeMs) return false
-    const { digest, maker } = each.statement
+    const { digest, maker, isKept } = each.statement
     const place = copyOrder(digest, maker, [deps.self, ...deps.peers()]).indexOf(deps.self.peerId)
     // The maker itself, which is in no place, lacks what its build has reused without reading it.
-    const leftMs = each.sinceMs + firstMs + Math.max(0, place) * eachMs - nowMs
+    const waitMs = firstMs + (isKept ? keptMs : 0) + Math.max(0, place) * eachMs
+    const leftMs = each.sinceMs + waitMs - nowMs
     if (leftMs > 0) each.notBeforeMs = nowMs + Math.min(leftMs, turnMsMax)
     return leftMs <= 0
   }
